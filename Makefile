@@ -1,0 +1,75 @@
+# Relative paths only, and `python -m` for every tool: the folder's own path may contain spaces.
+
+# The Python that makes .venv; unset: the first of these that is new enough.
+PYTHON ?=
+PYTHONS = python3 python3.11 python3.12 python3.13 python3.14
+VENV = .venv/bin/python
+COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" pyproject.toml
+
+.PHONY: help run test lint format requirements .venv-run .venv-dev
+
+help:
+	@echo "make run           everything a new machine needs, then the desk on PORT (8000)"
+	@echo "make test          everything, then all checks and tests"
+	@echo "make lint          the checks that need no database"
+	@echo "make format        write the code as the checks want it"
+	@echo "make requirements  choose the versions of the libraries anew"
+
+run: .venv-run
+	@exec $(VENV) manage.py run
+
+test: lint
+	$(VENV) manage.py makemigrations --check --dry-run
+	$(VENV) -m pytest
+
+# mypy's plugin reads the settings, and those refuse to be read without a key.
+lint: .venv-dev
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+	@echo "$(VENV) -m mypy ."
+	@SECRET_KEY="$$($(VENV) -c 'import secrets; print(secrets.token_urlsafe(50))')" $(VENV) -m mypy .
+	$(VENV) manage.py check
+
+format: .venv-dev
+	$(VENV) -m ruff check --fix .
+	$(VENV) -m ruff format .
+
+requirements: .venv-dev
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) --extra dev -o requirements-dev.txt
+
+.venv-run:
+	$(call install,requirements.txt)
+
+.venv-dev:
+	$(call install,requirements-dev.txt)
+
+# A copy of the list inside .venv says what is installed. It is written last, and a .venv without pip is half
+# of one (or its Python is gone): whatever was interrupted is done again.
+define install
+	@if ! $(VENV) -c 'import pip' 2>/dev/null; then $(make_venv); fi
+	@if ! cmp -s $(1) .venv/$(1); then \
+		echo "Installing the libraries of $(1) (once; this can take some minutes) ..." && \
+		$(VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r $(1) && \
+		cp $(1) .venv/$(1); \
+	fi
+endef
+
+define make_venv
+	for python in $(or $(PYTHON),$(PYTHONS)); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+		python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "The desk needs Python 3.11 or newer, and $(or $(PYTHON),python3) is not: make run PYTHON=python3.12" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making .venv with $$python ..."; \
+	rm -rf .venv; \
+	if ! "$$python" -m venv .venv; then \
+		echo "$$python cannot make .venv: install its venv module (Debian: apt-get install python3-venv)" \
+			"and try again." >&2; \
+		exit 1; \
+	fi
+endef
