@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from courses.models import Course
+from tests.factories import CourseFactory, make_key
+
+pytest_plugins = ["tests.running"]
+
+Caller = Callable[..., APIClient]
+
+
+@pytest.fixture(autouse=True)
+def _fast_passwords(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def course(db: None) -> Course:
+    return CourseFactory.create(id="JS101")
+
+
+@pytest.fixture
+def caller(db: None) -> Caller:
+    """A client with an API key of the given scopes; anonymous without any."""
+
+    def make(*scopes: str) -> APIClient:
+        client = APIClient()
+        if scopes:
+            client.credentials(HTTP_AUTHORIZATION=f"Api-Key {make_key(*scopes)}")
+        return client
+
+    return make

@@ -1,0 +1,19 @@
+from vouchers.models.api_key import ApiKey
+from vouchers.models.batch import Batch, RejectedLine
+from vouchers.models.delivery import Delivery, KeptEmail
+from vouchers.models.issuance import IdempotencyKey, Issuance
+from vouchers.models.redemption import Guess, Redemption
+from vouchers.models.voucher import Voucher
+
+__all__ = [
+    "ApiKey",
+    "Batch",
+    "Delivery",
+    "Guess",
+    "IdempotencyKey",
+    "Issuance",
+    "KeptEmail",
+    "Redemption",
+    "RejectedLine",
+    "Voucher",
+]
