@@ -1,0 +1,36 @@
+"""Every address of the desk. The API's come before the admin's, which would take `/admin/vouchers/…` for its own."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from vouchers.api.courses import CourseDetail, Courses
+from vouchers.api.health import Healthz, Readyz
+from vouchers.api.issue import IssueVoucher
+from vouchers.api.redeem import RedeemVoucher
+from vouchers.api.stock import CourseVouchers, VouchersSummary
+from vouchers.api.upload import UploadVouchers
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("issue-voucher", IssueVoucher.as_view()),
+    path("redeem-voucher", RedeemVoucher.as_view()),
+    path("api/admin/vouchers/upload", UploadVouchers.as_view()),
+    path("admin/vouchers-summary", VouchersSummary.as_view()),
+    path("admin/vouchers/<str:course_id>", CourseVouchers.as_view()),
+    path("api/courses", Courses.as_view()),
+    path("api/courses/<str:course_id>", CourseDetail.as_view()),
+    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("healthz", Healthz.as_view()),
+    path("readyz", Readyz.as_view()),
+    path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(url="/admin/")),
+]
+
+handler400 = "config.errors.bad_request"
+handler403 = "config.errors.permission_denied"
+handler404 = "config.errors.page_not_found"
+handler500 = "config.errors.server_error"

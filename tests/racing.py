@@ -1,0 +1,64 @@
+"""Threads that start together, each on a database connection of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.db import connection
+
+T = TypeVar("T")
+DEADLINE = 30  # seconds; reached only by a test that fails
+
+
+def together(number: int, deed: Callable[[int], T]) -> list[T | Exception]:
+    """What `deed(0)`, `deed(1)`, … gave, or the exception it ended with, started at the same time."""
+    start = threading.Barrier(number, timeout=DEADLINE)
+
+    def run(n: int) -> T | Exception:
+        start.wait()
+        try:
+            return deed(n)
+        except Exception as error:  # noqa: BLE001  # handed to the test, which judges it
+            return error
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(run, range(number)))
+
+
+def in_thread(deed: Callable[[], T]) -> Callable[[], T]:
+    """Starts a deed beside the test; calling what comes back waits for it and gives its result."""
+    results: list[T | Exception] = []
+    thread = threading.Thread(target=lambda: results.extend(together(1, lambda _: deed())))
+    thread.start()
+
+    def join() -> T:
+        thread.join(DEADLINE)
+        (result,) = results
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return join
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
+    """Asks until it is so; a deadline, not a guess at how long things take."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to be"
+        threading.Event().wait(0.01)
+
+
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees its first look for ever
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(cursor.fetchone()[0])

@@ -1,0 +1,73 @@
+"""The plans of the statements that everything else waits for, pinned."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models import QuerySet
+
+from courses.models import Course
+from tests.factories import BatchFactory, CourseFactory
+from vouchers.models import Issuance, Voucher
+
+pytestmark = pytest.mark.django_db
+
+
+def nodes(queryset: QuerySet[Any]) -> list[dict[str, Any]]:
+    plan = json.loads(queryset.explain(format="json"))[0]["Plan"]
+    found = []
+    while plan:
+        found.append(plan)
+        plan = plan.get("Plans", [None])[0]
+    return found
+
+
+@pytest.fixture
+def full_course(course: Course) -> Course:
+    """A course that fills the table, most of it issued: where a wrong plan costs most."""
+    other = BatchFactory.create(course=CourseFactory.create(id="PY201"))
+    batch = BatchFactory.create(course=course)
+    rows = """
+        INSERT INTO vouchers_voucher
+            (code, course_id, batch_id, position, status, issued_to, issued_at, revoked_reason, note)
+        SELECT %s || n, %s, %s, n, CASE WHEN n %% 10 = 0 THEN 'available' ELSE 'issued' END,
+            CASE WHEN n %% 10 = 0 THEN '' ELSE n || '@example.com' END,
+            CASE WHEN n %% 10 = 0 THEN NULL ELSE now() END, '', ''
+        FROM generate_series(1, %s) AS n
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(rows, ["JS-AAAA-", "JS101", batch.pk, 30_000])
+        cursor.execute(rows, ["PY-AAAA-", "PY201", other.pk, 100])
+        cursor.execute("ANALYZE vouchers_voucher")
+    return course
+
+
+@pytest.mark.parametrize("course_id", ["JS101", "PY201"])
+def test_a_claim_walks_the_pool_s_own_index_in_order(full_course: Course, course_id: str) -> None:
+    course = Course.objects.get(pk=course_id)
+    claim = nodes(Voucher.objects.pool(course).select_for_update(skip_locked=True)[:1])
+    assert [node["Node Type"] for node in claim] == ["Limit", "LockRows", "Index Scan"]
+    assert claim[-1]["Index Name"] == "voucher_pool"
+
+
+def test_a_code_is_found_by_its_unique_index(full_course: Course) -> None:
+    (scan,) = nodes(Voucher.objects.with_code("js-aaaa-77"))
+    assert scan["Index Name"] == "voucher_code_unique_without_case"
+
+
+def test_a_holder_is_found_by_the_index_of_holders(full_course: Course) -> None:
+    scan = nodes(Voucher.objects.held_by("77@EXAMPLE.com").order_by())[-1]
+    assert scan["Index Name"] == "voucher_holder"
+
+
+def test_the_queue_is_read_from_its_own_index(full_course: Course) -> None:
+    Issuance.objects.bulk_create(
+        Issuance(course=full_course, email=f"{n}@example.com", caller="tests") for n in range(2000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE vouchers_issuance")
+    scan = nodes(Issuance.objects.waiting(full_course)[:10])[-1]
+    assert scan["Index Name"] == "issuance_queue"

@@ -1,0 +1,89 @@
+"""POST /issue-voucher"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
+from vouchers.api.documents import IDEMPOTENCY_KEY, VoucherDocument, refusals, voucher_document
+from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher
+from vouchers.models import ApiKey
+
+
+class IssueBody(serializers.Serializer[Any]):
+    courseId = serializers.CharField(max_length=64, trim_whitespace=False)  # noqa: N815
+    email = serializers.EmailField(max_length=254)
+    orderId = serializers.CharField(max_length=255, required=False, allow_null=True)  # noqa: N815
+
+
+Issued = inline_serializer(
+    "Issued",
+    {
+        "status": serializers.ChoiceField([("issued", "issued")]),
+        "message": serializers.CharField(),
+        "voucher": VoucherDocument(),
+    },
+)
+Waiting = inline_serializer(
+    "Waiting",
+    {
+        "status": serializers.ChoiceField([("waiting", "waiting")]),
+        "message": serializers.CharField(),
+        "position": serializers.IntegerField(help_text="Place in the queue of the course, from 1."),
+    },
+)
+
+
+class IssueVoucher(DeskView):
+    scope = ApiKey.Scope.ISSUE
+    staff_permission = "vouchers.issue_voucher"
+
+    @extend_schema(
+        summary="Issue a voucher to a buyer",
+        description="Takes an unused code from the course's pool, binds it to the email and sends it there.",
+        parameters=[IDEMPOTENCY_KEY],
+        request=IssueBody,
+        responses={
+            201: OpenApiResponse(Issued, description="A code was taken from the pool and its email is on its way."),
+            200: OpenApiResponse(Issued, description="The same request did it before."),
+            202: OpenApiResponse(Waiting, description="The pool is empty; the buyer is queued."),
+        }
+        | refusals(
+            400,
+            401,
+            403,
+            413,
+            415,
+            s404=["course_not_found"],
+            s409=["request_in_progress", "issuance_closed"],
+            s422=["idempotency_key_reused"],
+        ),
+    )
+    def post(self, request: Request) -> Response:
+        body = validated(IssueBody, request.data)
+        result = issue_voucher(
+            IssueRequest(
+                course=find_course(body["courseId"]),
+                email=body["email"],
+                order_id=body.get("orderId") or "",
+                caller=caller_of(request),
+                idempotency_key=idempotency_key_of(request),
+            )
+        )
+        return answer(result)
+
+
+def answer(result: IssueResult) -> Response:
+    issuance = result.issuance
+    if issuance.voucher is None:
+        position = issuance.position
+        message = f"The pool of {issuance.course.name} is empty; {issuance.email} is number {position} in the queue."
+        return Response({"status": "waiting", "message": message, "position": position}, status=202)
+    message = f"A voucher for {issuance.course.name} is issued to {issuance.email} and sent by email."
+    body = {"status": "issued", "message": message, "voucher": voucher_document(issuance.voucher)}
+    return Response(body, status=201 if result.created else 200)

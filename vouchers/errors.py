@@ -1,0 +1,132 @@
+"""What the desk refuses, in words for people. Services raise these; the edge translates them once.
+
+`code` is what programs branch on and `status` what HTTP answers; both are in `contract.md` and the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class DeskError(Exception):
+    """Base of everything the desk refuses; `message` is a sentence a person can act on."""
+
+    status = 400
+    code = "invalid_request"
+    message = "The request cannot be carried out."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        fields: Mapping[str, Sequence[str]] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        self.message = message or self.message
+        self.fields = fields
+        self.retry_after = retry_after
+        super().__init__(self.message)
+
+
+class InvalidRequest(DeskError):
+    """Something given is missing or malformed; `fields` names it."""
+
+
+class NothingOffered(InvalidRequest):
+    code = "missing_course_or_vouchers"
+    message = "Missing courseId or voucher list"
+
+
+class InvalidCode(DeskError):
+    code = "invalid_code"
+    message = "This is not a voucher code. Check it for missing or extra characters."
+
+
+class UnreadableFile(DeskError):
+    code = "unreadable_file"
+
+
+class CourseNotFound(DeskError):
+    status = 404
+    code = "course_not_found"
+
+    def __init__(self, course_id: str) -> None:
+        super().__init__(
+            f"There is no course {course_id!r}. Course ids are matched as given, upper and lower case too."
+        )
+
+
+class VoucherNotFound(DeskError):
+    status = 404
+    code = "voucher_not_found"
+    message = "No voucher can be redeemed with this code. Check the code, the course and the email."
+
+
+class RequestInProgress(DeskError):
+    status = 409
+    code = "request_in_progress"
+    message = "The same request is being worked on. Ask again in a moment; nothing is issued twice."
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=1)
+
+
+class IssuanceClosed(DeskError):
+    status = 409
+    code = "issuance_closed"
+    message = "What this request named was refunded or returned. Use a new order to issue another voucher."
+
+
+class AlreadyRedeemed(DeskError):
+    status = 409
+    code = "already_redeemed"
+    message = "This voucher has already been redeemed."
+
+
+class VoucherOnHold(DeskError):
+    status = 409
+    code = "voucher_on_hold"
+    message = "This voucher is on hold because its payment is disputed."
+
+
+class VoucherExpired(DeskError):
+    status = 410
+    code = "voucher_expired"
+    message = "This voucher has expired."
+
+
+class VoucherRevoked(DeskError):
+    status = 410
+    code = "voucher_revoked"
+    message = "This voucher has been revoked."
+
+
+class TooLarge(DeskError):
+    status = 413
+    code = "too_large"
+
+
+class IdempotencyKeyReused(DeskError):
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class TooManyGuesses(DeskError):
+    status = 429
+    code = "too_many_guesses"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            f"Too many codes that do not exist were tried. Try again in {retry_after} seconds.",
+            retry_after=retry_after,
+        )
+
+
+class NotResendable(DeskError):
+    status = 409
+    code = "not_resendable"
+
+
+class NotRevocable(DeskError):
+    status = 409
+    code = "not_revocable"

@@ -1,0 +1,199 @@
+"""Issue: one unused code leaves the pool, bound to a buyer's email, and its email is queued; or the buyer waits.
+
+The voucher, the issuance and the delivery commit together or not at all, and nothing here touches the
+network. Why it is written as it is: docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.utils import timezone
+
+from courses.models import Course
+from vouchers.delivery.outbox import queue_email, queue_emails
+from vouchers.errors import CourseNotFound, IdempotencyKeyReused, IssuanceClosed, RequestInProgress
+from vouchers.locks import LockTimeout, limit_lock_wait, lock_names, lock_timeout_as_error, try_lock_name
+from vouchers.models import IdempotencyKey, Issuance, Voucher
+
+SAME_REQUEST_SECONDS = 5
+LAST_CODE_SECONDS = 2
+FILL_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssueRequest:
+    """What a caller asks for; `caller` is who asks, such as `key:AbCd1234`, and owns its request keys."""
+
+    course: Course
+    email: str
+    caller: str
+    order_id: str = ""
+    idempotency_key: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        parts = "\n".join([self.course.pk, self.email.upper(), self.order_id])
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def names(self) -> list[str]:
+        """What makes this request the same as another one, as names of locks."""
+        names = []
+        if self.idempotency_key:
+            names.append(f"key {self.caller} {self.idempotency_key}")
+        if self.order_id:
+            names.append(f"order {self.course.pk} {self.order_id}")
+        return names or [f"email {self.course.pk} {self.email.upper()}"]
+
+
+@dataclass(frozen=True)
+class IssueResult:
+    """`created` is whether this call made the issuance, rather than finding it."""
+
+    issuance: Issuance
+    created: bool
+
+
+def find_course(course_id: str) -> Course:
+    """The course of an id, matched as given. Raises `CourseNotFound`."""
+    try:
+        return Course.objects.get(pk=course_id)
+    except Course.DoesNotExist:
+        raise CourseNotFound(course_id) from None
+
+
+def issue_voucher(request: IssueRequest) -> IssueResult:
+    """Issues a voucher, queues the buyer, or finds what the same request did before.
+
+    Raises `IdempotencyKeyReused` where a key or an order is used for something else, `IssuanceClosed` where
+    what it names was returned, and `RequestInProgress` where the same request is still being worked on after 5 s.
+    """
+    try:
+        with lock_timeout_as_error(), transaction.atomic():
+            lock_names(*request.names, seconds=SAME_REQUEST_SECONDS)
+            known = _find_known(request)
+            if known:
+                return IssueResult(_still_open(known), created=False)
+            return IssueResult(_issue_new(request), created=True)
+    except LockTimeout:
+        raise RequestInProgress from None
+
+
+def _find_known(request: IssueRequest) -> Issuance | None:
+    issuances = Issuance.objects.select_related("voucher", "course")
+    if not request.order_id and not request.idempotency_key:
+        return issuances.still_owed_to(request.email, request.course).first()
+
+    if request.idempotency_key:
+        used = IdempotencyKey.objects.filter(caller=request.caller, key=request.idempotency_key).first()
+        if used:
+            if used.fingerprint != request.fingerprint:
+                raise IdempotencyKeyReused(
+                    "This Idempotency-Key was used for another course, email or order. Use a new key for each request."
+                )
+            return issuances.get(pk=used.issuance_id)
+    if not request.order_id:
+        return None
+
+    known = issuances.filter(course=request.course, order_id=request.order_id).first()
+    if known:
+        if known.email.upper() != request.email.upper():
+            raise IdempotencyKeyReused("This order of the course belongs to another email.")
+        _remember_key(request, known)
+    return known
+
+
+def _still_open(issuance: Issuance) -> Issuance:
+    if issuance.status in (Issuance.Status.RETURNED, Issuance.Status.CANCELLED):
+        raise IssuanceClosed
+    return issuance
+
+
+def _issue_new(request: IssueRequest) -> Issuance:
+    queue_exists = Issuance.objects.waiting(request.course).exists()
+    voucher = None if queue_exists else _take_next(request.course)
+    now = timezone.now()
+    if voucher:
+        Voucher.objects.filter(pk=voucher.pk).update(
+            status=Voucher.Status.ISSUED, issued_to=request.email, issued_at=now
+        )
+        voucher.status, voucher.issued_to, voucher.issued_at = Voucher.Status.ISSUED, request.email, now
+    issuance = Issuance.objects.create(
+        course=request.course,
+        email=request.email,
+        order_id=request.order_id,
+        caller=request.caller,
+        voucher=voucher,
+        status=Issuance.Status.ISSUED if voucher else Issuance.Status.WAITING,
+        issued_at=now if voucher else None,
+    )
+    _remember_key(request, issuance)
+    if voucher:
+        queue_email(issuance)
+    elif queue_exists and fill_waiting(request.course):
+        issuance = Issuance.objects.select_related("voucher", "course").get(pk=issuance.pk)
+    return issuance
+
+
+def _take_next(course: Course) -> Voucher | None:
+    """The next code of the pool, locked. "Empty" is only believed once the holders of the last codes have
+    committed, or have not done so for 2 s; the sweeper then makes good what they give back."""
+    voucher = Voucher.objects.lock_next(course)
+    if voucher:
+        return voucher
+    try:
+        with lock_timeout_as_error(), transaction.atomic():
+            limit_lock_wait(LAST_CODE_SECONDS)
+            return Voucher.objects.lock_next_waiting(course)
+    except LockTimeout:
+        return None
+
+
+def _remember_key(request: IssueRequest, issuance: Issuance) -> None:
+    if request.idempotency_key:
+        IdempotencyKey.objects.create(
+            caller=request.caller,
+            key=request.idempotency_key,
+            fingerprint=request.fingerprint,
+            issuance=issuance,
+        )
+
+
+@transaction.atomic
+def fill_waiting(course: Course) -> int:
+    """Gives the queue of a course what the pool has, oldest first; returns how many were filled.
+
+    One at a time for each course, so that nobody is filled before an older one whose row is locked. Where
+    another transaction is at it, this one leaves it to that one and to the sweeper.
+    """
+    filled = 0
+    if not try_lock_name(f"queue {course.pk}"):
+        return filled
+    while True:
+        waiting = list(Issuance.objects.waiting(course).select_for_update()[:FILL_AT_ONCE])
+        vouchers = Voucher.objects.lock_some(course, len(waiting)) if waiting else []
+        _bind(waiting, vouchers)
+        filled += len(vouchers)
+        if len(vouchers) < FILL_AT_ONCE:
+            return filled
+
+
+def _bind(waiting: list[Issuance], vouchers: list[Voucher]) -> None:
+    now = timezone.now()
+    pairs = list(zip(waiting, vouchers, strict=False))
+    for issuance, voucher in pairs:
+        voucher.status, voucher.issued_to, voucher.issued_at = Voucher.Status.ISSUED, issuance.email, now
+        issuance.status, issuance.voucher, issuance.issued_at = Issuance.Status.ISSUED, voucher, now
+    Voucher.objects.bulk_update(vouchers, ["status", "issued_to", "issued_at"])
+    filled = [issuance for issuance, _ in pairs]
+    Issuance.objects.bulk_update(filled, ["status", "voucher", "issued_at"])
+    queue_emails(filled)
+
+
+def sweep_waiting() -> int:
+    """Fills every queue whose pool has something; returns how many issuances were filled."""
+    courses = Course.objects.filter(issuances__status=Issuance.Status.WAITING).distinct()
+    return sum(fill_waiting(course) for course in courses if Voucher.objects.pool(course).exists())

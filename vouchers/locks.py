@@ -1,0 +1,54 @@
+"""Locks on things that have no row yet: a request, a queue, a caller. Held until the transaction ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import OperationalError, connection
+from psycopg.errors import LockNotAvailable
+
+
+class LockTimeout(Exception):
+    """Somebody else held a lock for longer than this transaction was prepared to wait."""
+
+
+@contextmanager
+def lock_timeout_as_error() -> Iterator[None]:
+    """Tells a lock that did not come in time from the database's other troubles."""
+    try:
+        yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise LockTimeout from error
+        raise
+
+
+def limit_lock_wait(seconds: int) -> None:
+    """Bounds every wait for a lock from here to the end of the transaction (or of the savepoint)."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{seconds}s"])
+
+
+def lock_names(*names: str, seconds: int) -> None:
+    """Takes the advisory locks of all names, in one order everywhere, waiting up to `seconds` for each.
+
+    Raises `django.db.OperationalError` (see `lock_timeout_as_error`) when one does not come in time. The
+    time limit stays in force for the rest of the transaction.
+    """
+    numbers = sorted({_number(name) for name in names})
+    calls = ", ".join(["pg_advisory_xact_lock(%s)"] * len(numbers))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT set_config('lock_timeout', %s, true), {calls}", [f"{seconds}s", *numbers])
+
+
+def try_lock_name(name: str) -> bool:
+    """Takes the advisory lock of a name if nobody has it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_number(name)])
+        return bool(cursor.fetchone()[0])
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), signed=True)

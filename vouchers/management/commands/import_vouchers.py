@@ -1,0 +1,151 @@
+"""python manage.py import_vouchers PATH|- --course JS101"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
+from tqdm import tqdm
+
+from courses.models import Course
+from vouchers.api.documents import harmless_cell
+from vouchers.importing.reading import Line, read_file, sha256_of
+from vouchers.importing.storing import Report, Upload, import_codes, rejected_lines
+from vouchers.issuing import find_course
+from vouchers.management.base import DeskCommand
+from vouchers.models import Batch
+
+SHOWN = 10
+
+
+class Command(DeskCommand):
+    help = "Reads voucher codes from a file, one a line or a CSV with a header, into the pool of a course."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("path", help="the file, or - for standard input")
+        parser.add_argument("--course", required=True, help="course id, such as JS101")
+        parser.add_argument("--create-course", metavar="NAME", help="make the course under this name if there is none")
+        parser.add_argument("--expires-on", type=_day, metavar="DATE", help="last valid day, such as 2027-12-31")
+        parser.add_argument("--dry-run", action="store_true", help="say what would happen, store nothing")
+        parser.add_argument("--rejects", metavar="FILE", help="write the lines that were not stored to this CSV")
+        parser.add_argument("--strict", action="store_true", help="store nothing unless every line is a new code")
+
+    def handle(self, *args: Any, path: str, rejects: str | None, **options: Any) -> None:
+        with _opened(path) as file, _created(rejects) as rejects_file, transaction.atomic():
+            report = self._import(file, path, **options)
+            if rejects_file:
+                _write_rejects(report, rejects_file)
+            skipped = report.duplicates + report.invalid
+            if options["strict"] and skipped:
+                self._show(report)
+                raise CommandError(f"Nothing was stored: {skipped} of {report.read} lines are no new codes (--strict).")
+            if options["dry_run"]:
+                transaction.set_rollback(True)
+        self._show(report)
+        self.stdout.write(_closing_line(report, options["course"]))
+
+    def _import(self, file: BinaryIO, path: str, *, course: str, create_course: str | None, **options: Any) -> Report:
+        upload = Upload(
+            course=_course(course, create_course),
+            actor="command line",
+            source=Batch.Source.COMMAND,
+            expires_on=options["expires_on"],
+            file_name="standard input" if path == "-" else Path(path).name,
+            sha256=sha256_of(file),
+        )
+        lines = _with_progress(read_file(file, path), file)
+        return import_codes(upload, lines, dry_run=options["dry_run"])
+
+    def _show(self, report: Report) -> None:
+        for rejected in report.rejected[:SHOWN]:
+            self.stderr.write(f"line {rejected.line}: {rejected.reason}")
+        more = report.duplicates + report.invalid - SHOWN
+        if more > 0:
+            self.stderr.write(f"… and {more} more; --rejects FILE writes all of them.")
+
+
+def _day(given: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(given)
+    except ValueError:
+        raise CommandError(f"--expires-on: {given!r} is no date. Write it as 2027-12-31.") from None
+
+
+def _course(course_id: str, name: str | None) -> Course:
+    if name is None or Course.objects.filter(pk=course_id).exists():
+        return find_course(course_id)
+    course = Course(pk=course_id, name=name)
+    try:
+        course.full_clean()
+    except ValidationError as error:
+        raise CommandError(f"The course cannot be made: {' '.join(error.messages)}") from None
+    course.save(force_insert=True)
+    return course
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    """The file. Standard input is taken in whole first, so that a slow one does not hold a transaction open."""
+    if path != "-":
+        try:
+            file = Path(path).open("rb")  # noqa: SIM115  # closed by the context manager below
+        except OSError as error:
+            raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
+        with file:
+            yield file
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
+
+
+def _with_progress(lines: Iterable[Line], file: BinaryIO) -> Iterator[Line]:
+    """The lines, with a bar over the bytes of their file where there is a terminal to draw it on."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    with tqdm(total=size, unit="B", unit_scale=True, desc="Reading", disable=None, leave=False) as bar:
+        for number, line in enumerate(lines):
+            if number % 1000 == 0:
+                bar.update(file.tell() - bar.n)
+            yield line
+    if sys.stderr.isatty():
+        tqdm.write("Storing …", file=sys.stderr)
+
+
+@contextmanager
+def _created(path: str | None) -> Iterator[IO[str] | None]:
+    """The file for the rejected lines, opened before anything is stored: a wrong path costs nothing."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = Path(path).open("w", newline="", encoding="utf-8")  # noqa: SIM115  # closed below
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
+    with file:
+        yield file
+
+
+def _write_rejects(report: Report, file: IO[str]) -> None:
+    writer = csv.writer(file)
+    writer.writerow(["line", "code", "kind", "reason"])
+    for rejected in rejected_lines(report.batch):
+        writer.writerow([rejected.line, harmless_cell(rejected.code), rejected.kind, rejected.reason])
+
+
+def _closing_line(report: Report, course_id: str) -> str:
+    did = "Would store" if report.batch is None else "Stored"
+    counts = f"{report.read} read, {report.inserted} new, {report.duplicates} duplicates, {report.invalid} malformed"
+    waiting = f" {report.filled} waiting buyers got theirs." if report.filled else ""
+    return f"{did} {report.inserted} codes for {course_id}: {counts}.{waiting}"

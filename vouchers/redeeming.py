@@ -1,0 +1,118 @@
+"""Redeem: a code is spent at a checkout, once, and a free purchase exists.
+
+One conditional UPDATE decides who won; the free purchase commits with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from courses.models import Course, Purchase
+from vouchers.codes import clean_code, fault_of
+from vouchers.errors import (
+    AlreadyRedeemed,
+    DeskError,
+    InvalidCode,
+    VoucherExpired,
+    VoucherNotFound,
+    VoucherOnHold,
+    VoucherRevoked,
+)
+from vouchers.guesses import Guesser
+from vouchers.models import Redemption, Voucher
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedeemRequest:
+    """`code` is as the buyer typed it; `course_id` and `email` are empty where not given."""
+
+    code: str
+    guesser: Guesser
+    course_id: str = ""
+    email: str = ""
+    idempotency_key: str = ""
+
+
+def redeem_voucher(request: RedeemRequest) -> Redemption:
+    """Spends the voucher of a code, or finds that the same request key already did.
+
+    Raises, in this order: `InvalidCode`, `TooManyGuesses`, `VoucherNotFound` (also for a code that is none
+    of this caller's business), then what its state forbids.
+    """
+    code = clean_code(request.code)
+    if fault_of(code):
+        raise InvalidCode
+    with transaction.atomic():
+        request.guesser.check()
+        voucher = _find(code, request)
+        if voucher:
+            return _spend(voucher, request)
+        request.guesser.record()
+    raise VoucherNotFound  # outside the transaction, so that the guess is kept
+
+
+def _find(code: str, request: RedeemRequest) -> Voucher | None:
+    """The voucher of a code if it exists for this caller: refusals must not tell an unknown code from another's."""
+    try:
+        voucher = Voucher.objects.with_code(code).select_related("course").get()
+    except Voucher.DoesNotExist:
+        return None
+    if request.course_id not in ("", voucher.course_id):
+        return None
+    rule = voucher.course.redemption
+    if rule != Course.Redemption.BEARER and voucher.issued_at is None:
+        return None
+    if rule == Course.Redemption.HOLDER and voucher.issued_to.upper() != request.email.upper():
+        return None
+    return voucher
+
+
+def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption:
+    now = timezone.now()
+    spent = (
+        Voucher.objects.redeemable()
+        .filter(pk=voucher.pk)
+        .update(status=Voucher.Status.REDEEMED, redeemed_at=now, issued_at=Coalesce("issued_at", now))
+    )
+    if not spent:
+        return _explain(Voucher.objects.get(pk=voucher.pk), request)
+    purchase = Purchase.objects.create(
+        provider=Purchase.Provider.VOUCHER,
+        reference=str(voucher.pk),
+        course=voucher.course,
+        email=request.email or voucher.issued_to,
+        amount=0,
+        currency=voucher.course.currency,
+        paid_at=now,
+    )
+    return Redemption.objects.create(
+        voucher=voucher,
+        purchase=purchase,
+        email=request.email,
+        caller=request.guesser.name,
+        idempotency_key=request.idempotency_key,
+        redeemed_at=now,
+    )
+
+
+def _explain(voucher: Voucher, request: RedeemRequest) -> Redemption:
+    """Why a voucher was not spent just now; the first answer again where this very request spent it."""
+    if voucher.status == Voucher.Status.REDEEMED:
+        redemption = Redemption.objects.select_related("voucher", "purchase").get(pk=voucher.pk)
+        same_key = request.idempotency_key and redemption.idempotency_key == request.idempotency_key
+        if same_key and redemption.caller == request.guesser.name:
+            return redemption
+        raise AlreadyRedeemed
+    raise refusal(voucher)
+
+
+def refusal(voucher: Voucher) -> DeskError:
+    if voucher.status == Voucher.Status.REVOKED:
+        return VoucherRevoked()
+    if voucher.held_since:
+        return VoucherOnHold()
+    return VoucherExpired()
