@@ -1,0 +1,126 @@
+"""The outbox: what is to be emailed, who is at it, and what became of it. Deliveries are its rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from email.utils import parseaddr
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Max
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from vouchers.errors import NotResendable
+from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.models.delivery import DeliveryQuerySet
+
+# A sender answers for what it took within this time, or somebody else sends it again.
+LEASE = dt.timedelta(minutes=5)
+# How long to wait after each failed attempt; about 25 hours in all, then the delivery has failed.
+BACKOFF = [dt.timedelta(seconds=s) for s in (5, 15, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200)]
+# How long to wait for a mail server that is away or wants none of us; see `postpone`.
+POSTPONED_AT_LEAST = BACKOFF[0]
+POSTPONED_AT_MOST = dt.timedelta(minutes=10)
+
+
+def queue_email(issuance: Issuance) -> Delivery:
+    """Puts the first email of an issuance into the outbox, in the transaction that issued it."""
+    return Delivery.objects.create(issuance=issuance, email=issuance.email, message_id=_new_message_id())
+
+
+def queue_emails(issuances: Sequence[Issuance]) -> None:
+    Delivery.objects.bulk_create(
+        Delivery(issuance=issuance, email=issuance.email, message_id=_new_message_id()) for issuance in issuances
+    )
+
+
+@transaction.atomic
+def resend_voucher(issuance: Issuance) -> Delivery:
+    """Queues the voucher's email once more, as an email of its own. Raises `NotResendable`."""
+    locked = Issuance.objects.select_for_update(of=("self",)).select_related("voucher").get(pk=issuance.pk)
+    if locked.voucher is None or locked.status != Issuance.Status.ISSUED:
+        raise NotResendable(f"Issuance {locked.pk} holds no voucher that could be sent.")
+    if locked.voucher.shown_status != Voucher.Status.ISSUED:
+        raise NotResendable(f"The voucher of issuance {locked.pk} is {locked.voucher.shown_status}.")
+    last = locked.deliveries.filter(kind=Delivery.Kind.VOUCHER).aggregate(last=Max("series"))["last"] or 0
+    return Delivery.objects.create(issuance=locked, series=last + 1, email=locked.email, message_id=_new_message_id())
+
+
+@transaction.atomic
+def claim_due(limit: int) -> list[Delivery]:
+    """Takes up to `limit` due deliveries for the length of a lease; other senders pass them by.
+
+    The end of the lease is on the database's clock, and it is what tells this claim from every other one.
+    """
+    due = list(Delivery.objects.due().select_for_update(skip_locked=True).values_list("pk", flat=True)[:limit])
+    Delivery.objects.filter(pk__in=due).update(
+        status=Delivery.Status.SENDING, due_at=Now() + LEASE, attempts=F("attempts") + 1
+    )
+    return list(Delivery.objects.filter(pk__in=due).order_by("pk"))
+
+
+def record_sent(delivery: Delivery, provider_id: str) -> bool:
+    """Returns whether the row was still ours to write to; so do `record_failure` and `withdraw`."""
+    sent = _still_ours(delivery).update(
+        status=Delivery.Status.SENT, sent_at=Now(), provider_id=provider_id[:255], last_error=""
+    )
+    return sent == 1
+
+
+def record_failure(delivery: Delivery, error: str, *, permanent: bool) -> bool:
+    """Puts a delivery back for its next attempt, or gives it up: refused for good, or tried for a day."""
+    ours = _still_ours(delivery)
+    if permanent or delivery.attempts > len(BACKOFF):
+        return ours.update(status=Delivery.Status.FAILED, last_error=error[:500]) == 1
+    wait = BACKOFF[delivery.attempts - 1]
+    return ours.update(status=Delivery.Status.QUEUED, due_at=Now() + wait, last_error=error[:500]) == 1
+
+
+def withdraw(delivery: Delivery, reason: str) -> bool:
+    """Gives up what must not be sent any more. Not an attempt: nobody was shown the code."""
+    withdrawn = _still_ours(delivery).update(
+        status=Delivery.Status.FAILED, attempts=F("attempts") - 1, last_error=reason[:500]
+    )
+    return withdrawn == 1
+
+
+def release(deliveries: Sequence[Delivery]) -> None:
+    """Gives back what was taken and never tried."""
+    _still_ours(*deliveries).update(status=Delivery.Status.QUEUED, due_at=Now(), attempts=F("attempts") - 1)
+
+
+def postpone(deliveries: Sequence[Delivery], error: str) -> None:
+    """Puts back what could not be offered to the mail server at all, because it was away or wants none of us.
+
+    No attempt is counted, for two reasons. That trouble is the desk's own and not the buyer's: nobody's
+    voucher may end as failed because a password was wrong over a long weekend. And `attempts` says that the
+    code may have been seen, which decides whether a refunded one may go back to the pool.
+    """
+    if not deliveries:
+        return
+    # No count to look the wait up by, so it grows with the age: a quarter of it, which is a backoff too.
+    waited = timezone.now() - min(delivery.created_at for delivery in deliveries)
+    wait = min(max(waited / 4, POSTPONED_AT_LEAST), POSTPONED_AT_MOST)
+    _still_ours(*deliveries).update(
+        status=Delivery.Status.QUEUED,
+        due_at=Now() + wait,
+        attempts=F("attempts") - 1,
+        last_error=error[:500],
+    )
+
+
+def _still_ours(*deliveries: Delivery) -> DeliveryQuerySet:
+    """Their rows, less those whose lease ran out and that another sender has taken since."""
+    return Delivery.objects.filter(
+        pk__in=[delivery.pk for delivery in deliveries],
+        status=Delivery.Status.SENDING,
+        due_at__in={delivery.due_at for delivery in deliveries},
+    )
+
+
+def _new_message_id() -> str:
+    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
+    return f"<{uuid.uuid4()}@{domain}>"

@@ -1,0 +1,70 @@
+"""What the worker does by the clock. Every task may run twice, or in two workers at once, and does not mind.
+
+The cron lines have a sixth field: the second. A queueing lock keeps a task from piling up while no worker
+is free; it does not keep a second worker from running the same task.
+
+procrastinate's Django app closes dead connections before and after each task (`close_db_connections`), so
+that a PostgreSQL that was restarted does not leave a thread of the worker with one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from asgiref.sync import sync_to_async
+from procrastinate.contrib.django import app
+from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.jobs import Status
+
+from vouchers import issuing
+from vouchers.delivery import sending
+from vouchers.guesses import forget_old_guesses
+
+logger = logging.getLogger(__name__)
+
+KEEP_JOBS_HOURS = 24
+KEEP_FAILED_JOBS_HOURS = 7 * 24
+# A worker has several threads and a slow mail server: without this, each of them would end up sending, and
+# nobody would fill the queues.
+one_sender_per_worker = threading.Lock()
+
+
+@app.periodic(cron="* * * * * *")
+@app.task(queueing_lock="send_due_emails")
+def send_due_emails(timestamp: int) -> None:
+    if not one_sender_per_worker.acquire(blocking=False):
+        return
+    try:
+        sending.send_due()
+    finally:
+        one_sender_per_worker.release()
+
+
+@app.periodic(cron="* * * * * */2")
+@app.task(queueing_lock="fill_queues")
+def fill_queues(timestamp: int) -> None:
+    issuing.sweep_waiting()
+
+
+@app.periodic(cron="* * * * *")
+@app.task(queueing_lock="recover_stalled_jobs")
+async def recover_stalled_jobs(timestamp: int) -> None:
+    """procrastinate leaves the jobs of a killed worker as they are; they are done again by others."""
+    for job in await app.job_manager.get_stalled_jobs():
+        try:
+            await app.job_manager.retry_job(job)
+        except UniqueViolation:
+            # Its successor waits in the queue already, and a queueing lock admits only one.
+            await app.job_manager.finish_job(job, Status.ABORTED, delete_job=True)
+        except ConnectorException:
+            # Another worker was faster, or the job has ended after all.
+            logger.warning("A stalled job could not be recovered", extra={"event": {"job": job.id}})
+
+
+@app.periodic(cron="7 * * * *")
+@app.task(queueing_lock="tidy_up")
+async def tidy_up(timestamp: int) -> None:
+    await sync_to_async(forget_old_guesses)()
+    await app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS_HOURS, include_cancelled=True, include_aborted=True)
+    await app.job_manager.delete_old_jobs(nb_hours=KEEP_FAILED_JOBS_HOURS, include_failed=True)
