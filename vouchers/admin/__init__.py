@@ -1,0 +1,17 @@
+"""The staff's side of the desk: the pages of Django's admin, one module per noun."""
+
+import rest_framework_api_key.admin  # noqa: F401  # registers the library's own keys, before it is undone here
+from django.contrib import admin
+from rest_framework_api_key.models import APIKey
+
+from vouchers.admin import api_keys, batches, courses, deliveries, issuances, purchases, vouchers
+
+__all__ = ["api_keys", "batches", "courses", "deliveries", "issuances", "purchases", "vouchers"]
+
+# The library's own keys open nothing here.
+admin.site.unregister(APIKey)
+
+admin.site.site_header = "Voucher desk"
+admin.site.site_url = None  # until there is a shop to view
+admin.site.site_title = "Voucher desk"
+admin.site.index_title = "Courses, vouchers and what became of them"

@@ -1,0 +1,149 @@
+"""The courses, whose list is the summary. Here and not in `courses`, which does not know of vouchers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from courses.models import Course
+from vouchers.admin.base import DeskAdmin, add_to, link, list_of
+from vouchers.models import Batch, Issuance, Voucher
+from vouchers.summary import with_counts
+
+if TYPE_CHECKING:
+    from vouchers.summary import CountedCourse
+
+LOW_STOCK = 20  # percent of all codes that are or were good
+# Deleting is refused by the database; asking which rows are in the way would list a whole pool.
+IN_USE = ("batches", "issuances", "purchases")
+
+
+class Summary(ChangeList):
+    """The list in one statement: to count the courses first would go through all their vouchers once more."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        courses = list(self.queryset)
+        self.paginator = Paginator(courses, self.list_per_page)
+        self.result_list = cast(Any, self.paginator.get_page(self.page_num).object_list)
+        self.result_count = len(courses)
+        self.multi_page = self.paginator.num_pages > 1
+        self.can_show_all = False
+        self.show_full_result_count = False
+        self.full_result_count = None
+        self.show_admin_actions = True
+
+
+@admin.register(Course)
+class CourseAdmin(DeskAdmin[Course]):
+    list_display = ["id", "name", "total", "issued", "stock", "redeemed", "queue", "on_sale"]
+    search_fields = ["id", "name"]
+    ordering = ["id"]
+    actions = ["upload_codes"]
+    fields = ["id", "name", "price", "currency", "on_sale", "redemption", "minimum_validity_days"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[CountedCourse]:
+        return with_counts(super().get_queryset(request))
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Summary
+
+    def get_list_display(self, request: HttpRequest) -> list[str | Callable[[Any], str | bool]]:
+        return [*self.list_display, doors_for(request)]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Course | None = None) -> list[str]:
+        return ["id"] if obj else []
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        actions = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
+
+    def has_delete_permission(self, request: HttpRequest, obj: Course | None = None) -> bool:
+        allowed = super().has_delete_permission(request, obj)
+        return allowed and (obj is None or not any(getattr(obj, rows).exists() for rows in IN_USE))
+
+    def has_upload_permission(self, request: HttpRequest) -> bool:
+        return may_upload(request)
+
+    def beside(self, request: HttpRequest, row: Course) -> dict[str, Any]:
+        return {"doors": doors(request, row.pk)}
+
+    @admin.action(description="Upload codes…", permissions=["upload"])
+    def upload_codes(self, request: HttpRequest, queryset: QuerySet[Course]) -> HttpResponse | None:
+        try:
+            course = queryset.get()
+        except Course.MultipleObjectsReturned:
+            messages.error(request, "Choose one course: an upload is for one.")
+            return None
+        return redirect(add_to(Batch, course=course.pk))
+
+    @admin.display(ordering="total")
+    def total(self, course: CountedCourse) -> int:
+        return course.total
+
+    @admin.display(ordering="issued")
+    def issued(self, course: CountedCourse) -> int:
+        return course.issued
+
+    @admin.display(description="remaining", ordering="remaining")
+    def stock(self, course: CountedCourse) -> SafeString:
+        return stock_bar(course.remaining, course.total)
+
+    @admin.display(ordering="redeemed")
+    def redeemed(self, course: CountedCourse) -> int:
+        return course.redeemed
+
+    @admin.display(description="waiting", ordering="waiting")
+    def queue(self, course: CountedCourse) -> SafeString | int:
+        if not course.waiting:
+            return 0
+        queue = list_of(Issuance, course__id__exact=course.pk, status__exact=Issuance.Status.WAITING)
+        return format_html('<a class="desk-badge desk-waiting" href="{}">{}</a>', queue, course.waiting)
+
+
+def stock_bar(remaining: int, total: int) -> SafeString:
+    percent = 100 * remaining / total if total else 0
+    level = "empty" if remaining == 0 else "low" if percent < LOW_STOCK else "good"
+    return format_html(
+        '<span class="desk-stock desk-{}"><span class="desk-number">{}</span>'
+        '<svg role="img" aria-label="{} of {} remaining" viewBox="0 0 100 8" preserveAspectRatio="none">'
+        '<rect class="desk-track" width="100" height="8"/><rect class="desk-left" width="{}" height="8"/>'
+        "</svg></span>",
+        level,
+        remaining,
+        remaining,
+        total,
+        f"{percent:.1f}",
+    )
+
+
+def may_upload(request: HttpRequest) -> bool:
+    return request.user.has_perm("vouchers.add_batch")
+
+
+def doors(request: HttpRequest, course_id: str) -> list[tuple[str, str]]:
+    """Where this person may go from a course: address and name of each page."""
+    every = [
+        ("vouchers.add_batch", add_to(Batch, course=course_id), "Upload"),
+        ("vouchers.issue_voucher", add_to(Issuance, course=course_id), "Issue"),
+        ("vouchers.view_voucher", list_of(Voucher, course__id__exact=course_id), "Vouchers"),
+    ]
+    return [(address, name) for permission, address, name in every if request.user.has_perm(permission)]
+
+
+def doors_for(request: HttpRequest) -> Callable[[Course], SafeString]:
+    @admin.display(description="go to")
+    def go_to(course: Course) -> SafeString:
+        links = [(link(address, name),) for address, name in doors(request, course.pk)]
+        return format_html('<span class="desk-doors">{}</span>', format_html_join(" ", "{}", links))
+
+    return go_to

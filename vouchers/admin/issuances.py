@@ -1,0 +1,151 @@
+"""What is owed to whom, and the page on which staff issue by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminEmailInputWidget, AdminTextInputWidget
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from courses.models import Course, Purchase
+from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of
+from vouchers.admin.deeds import chosen, send_again
+from vouchers.errors import DeskError
+from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
+from vouchers.models import Delivery, Issuance, Voucher
+
+
+class IssueForm(forms.Form):
+    course = forms.ModelChoiceField(Course.objects.order_by("id"), empty_label="Choose a course")
+    email = forms.EmailField(max_length=254, widget=AdminEmailInputWidget, help_text="Where the voucher is sent.")
+    order_id = forms.CharField(
+        label="Order",
+        max_length=255,
+        required=False,
+        widget=AdminTextInputWidget,
+        help_text="Optional. An order gets one voucher of a course, however often it is asked for.",
+    )
+
+
+@admin.register(Issuance)
+class IssuanceAdmin(LedgerAdmin[Issuance]):
+    list_display = [
+        "id",
+        "course_link",
+        "email",
+        "order_id",
+        "status_badge",
+        "voucher_link",
+        "created",
+        "issued",
+        "caller",
+    ]
+    list_filter = ["status", "course"]
+    search_fields = ["email__iexact", "order_id"]
+    search_help_text = "A whole email address or a whole order."
+    actions = ["resend"]
+    fields = [
+        "course_link",
+        "email",
+        "order_id",
+        "status_badge",
+        "place",
+        "voucher_link",
+        "purchase_link",
+        "unit",
+        "caller",
+        "created_at",
+        "issued_at",
+        "returned_at",
+        "seen_at",
+    ]
+    readonly_fields = ["course_link", "status_badge", "place", "voucher_link", "purchase_link"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("vouchers.issue_voucher")
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("vouchers.resend_voucher")
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = IssueForm(request.POST or None, initial=request.GET.dict())
+        if form.is_valid():
+            try:
+                issuance = self._issue(request, IssueRequest(caller=f"user:{request.user.pk}", **form.cleaned_data))
+            except DeskError as refusal:
+                form.add_error(None, refusal.message)
+            else:
+                return redirect(page_of(issuance) if self.has_view_permission(request) else "admin:index")
+        return self.form_page(request, "admin/vouchers/issuance/issue.html", form, "Issue a voucher")
+
+    def _issue(self, request: HttpRequest, wanted: IssueRequest) -> Issuance:
+        with transaction.atomic():  # the deed and its log entry
+            result = issue_voucher(wanted)
+            if result.created:
+                self.log_addition(request, result.issuance, f"Asked for by hand: {in_short(result.issuance)}.")
+        level = messages.SUCCESS if result.created and result.issuance.voucher_id else messages.WARNING
+        messages.add_message(request, level, in_words(result))
+        return result.issuance
+
+    def beside(self, request: HttpRequest, row: Issuance) -> dict[str, Any]:
+        return {"deliveries": Delivery.objects.filter(issuance=row)}
+
+    @admin.action(description="Send the email again", permissions=["resend"])
+    def resend(self, request: HttpRequest, queryset: QuerySet[Issuance]) -> None:
+        send_again(self, request, chosen(request, queryset.select_related("voucher")))
+
+    @admin.display(description="course")
+    def course_link(self, issuance: Issuance) -> SafeString:
+        return link_to(Course, issuance.course_id, issuance.course_id)
+
+    @admin.display(description="voucher")
+    def voucher_link(self, issuance: Issuance) -> SafeString:
+        return link_to(Voucher, issuance.voucher_id)
+
+    @admin.display(description="purchase")
+    def purchase_link(self, issuance: Issuance) -> SafeString:
+        return link_to(Purchase, issuance.purchase_id)
+
+    @admin.display(description="asked for at")
+    def created(self, issuance: Issuance) -> str | None:
+        return minute(issuance.created_at)
+
+    @admin.display(description="issued at")
+    def issued(self, issuance: Issuance) -> str | None:
+        return minute(issuance.issued_at)
+
+    @admin.display(description="status")
+    def status_badge(self, issuance: Issuance) -> SafeString:
+        return badge(issuance.status, issuance.get_status_display())
+
+    @admin.display(description="place in the queue")
+    def place(self, issuance: Issuance) -> int | SafeString:
+        return issuance.position if issuance.status == Issuance.Status.WAITING else NOTHING
+
+
+def in_short(issuance: Issuance) -> str:
+    return f"issued voucher {issuance.voucher_id}" if issuance.voucher_id else "put into the queue"
+
+
+def in_words(result: IssueResult) -> str:
+    """What the person is told, with a link to the voucher; never the code."""
+    issuance = result.issuance
+    if issuance.voucher_id is None:
+        again = "" if result.created else "This was asked for before. "
+        return f"{again}The pool is empty: {issuance.email} is number {issuance.position} in the queue."
+    voucher = link_to(Voucher, issuance.voucher_id, f"Voucher {issuance.voucher_id}")
+    if result.created:
+        return format_html("{} is issued to {} and its email is on its way.", voucher, issuance.email)
+    return format_html("{} was already issued to {} before; nothing new was issued.", voucher, issuance.email)

@@ -1,0 +1,232 @@
+"""The vouchers: found by exact code or email, revoked with a reason, sent again; of their columns only the
+note is the staff's."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.defaultfilters import pluralize
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from courses.models import Course
+from vouchers.admin.base import DeskAdmin, LedgerAdmin, badge, day, link_to, list_of, minute, page_of
+from vouchers.admin.deeds import carry_out, chosen, send_again
+from vouchers.codes import clean_code
+from vouchers.models import Batch, Delivery, Issuance, Redemption, Voucher
+from vouchers.revoking import revoke_voucher
+
+
+class RevokeForm(forms.Form):
+    reason = forms.CharField(
+        max_length=300,
+        widget=forms.TextInput(attrs={"class": "vTextField", "autofocus": True}),
+        help_text="Kept with the voucher and in the log; the buyer does not see it.",
+    )
+
+
+class ShownStatusFilter(admin.SimpleListFilter):
+    title = "status"
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(str(value), str(label)) for value, label in Voucher.SHOWN_STATUSES]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> QuerySet[Voucher] | None:
+        return queryset.shown_as(self.value()) if self.value() else None
+
+
+class ExpiryFilter(admin.SimpleListFilter):
+    title = "expiry"
+    parameter_name = "expiry"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("past", "Past"),
+            ("7", "In the next 7 days"),
+            ("30", "In the next 30 days"),
+            ("never", "Never"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Voucher]) -> QuerySet[Voucher] | None:
+        today = timezone.localdate()
+        match self.value():
+            case "past":
+                return queryset.filter(valid_until__lt=today)
+            case "never":
+                return queryset.filter(expires_on=None)
+            case "7" | "30" as days:
+                return queryset.filter(valid_until__range=(today, today + dt.timedelta(days=int(days))))
+        return None
+
+
+@admin.register(Voucher)
+class VoucherAdmin(LedgerAdmin[Voucher]):
+    list_display = ["code", "course_link", "shown_status", "issued_to", "issued", "expiry", "batch_link"]
+    list_filter = [ShownStatusFilter, ExpiryFilter, "course"]
+    search_fields = ["code", "issued_to"]
+    search_help_text = "A whole code or a whole email address; upper and lower case are the same."
+    ordering = ["-id"]
+    actions = ["revoke", "resend"]
+    fieldsets = [
+        (None, {"fields": ["code", "course_link", "shown_status", "expires_on", "batch_link", "note"]}),
+        (
+            "What became of it",
+            {
+                "fields": [
+                    "issued_to",
+                    "issued_at",
+                    "redeemed_at",
+                    "revoked_at",
+                    "revoked_reason",
+                    "held_since",
+                ]
+            },
+        ),
+    ]
+    readonly_fields = [
+        "code",
+        "course_link",
+        "shown_status",
+        "expires_on",
+        "batch_link",
+        "issued_to",
+        "issued_at",
+        "redeemed_at",
+        "revoked_at",
+        "revoked_reason",
+        "held_since",
+    ]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("find/", view(self.find_view), name="vouchers_voucher_find"),
+            path("<int:pk>/revoke/", view(self.revoke_view), name="vouchers_voucher_revoke"),
+            path("<int:pk>/resend/", view(self.resend_view), name="vouchers_voucher_resend"),
+            *super().get_urls(),
+        ]
+
+    def has_change_permission(self, request: HttpRequest, obj: Voucher | None = None) -> bool:
+        return DeskAdmin.has_change_permission(self, request, obj)
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("vouchers.revoke_voucher")
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("vouchers.resend_voucher")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Voucher], search_term: str
+    ) -> tuple[QuerySet[Voucher], bool]:
+        return find(queryset, search_term) if clean_code(search_term) else queryset, False
+
+    @method_decorator(require_POST)
+    def find_view(self, request: HttpRequest) -> HttpResponse:
+        """Where the search box of the list leads: by POST, because a code does not belong into an address."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        term = clean_code(request.POST.get("q", ""))
+        voucher = Voucher.objects.with_code(term).first()
+        if voucher:
+            return redirect(page_of(voucher))
+        if "@" in term:
+            return redirect(list_of(Voucher, q=term))
+        messages.warning(request, "There is no such code. A search needs the whole code, or a whole email address.")
+        return redirect(list_of(Voucher))
+
+    def beside(self, request: HttpRequest, row: Voucher) -> dict[str, Any]:
+        return {
+            "issuances": Issuance.objects.filter(voucher=row),
+            "deliveries": Delivery.objects.filter(issuance__voucher=row),
+            "redemption": Redemption.objects.filter(voucher=row).first(),
+            "may_revoke": self.has_revoke_permission(request),
+            "may_resend": self.has_resend_permission(request),
+        }
+
+    @admin.action(description="Revoke…", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Voucher]) -> HttpResponse | None:
+        vouchers = chosen(request, queryset)
+        return self._revoke(request, vouchers, request.get_full_path()) if vouchers else None
+
+    def revoke_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if not self.has_revoke_permission(request) or not self.has_view_permission(request):
+            raise PermissionDenied
+        voucher = get_object_or_404(Voucher, pk=pk)
+        return self._revoke(request, [voucher], page_of(voucher))
+
+    def _revoke(self, request: HttpRequest, vouchers: list[Voucher], back: str) -> HttpResponse:
+        """Asks for the reason, then does it."""
+        form = RevokeForm(request.POST if "reason" in request.POST else None)
+        if not form.is_valid():
+            context = {"vouchers": vouchers, "back": back, "checkbox_name": ACTION_CHECKBOX_NAME}
+            return self.form_page(request, "admin/vouchers/voucher/revoke.html", form, "Revoke vouchers", **context)
+        reason = form.cleaned_data["reason"]
+
+        def deed(voucher: Voucher) -> None:
+            revoke_voucher(voucher, reason=reason)
+            self.log_change(request, voucher, f"Revoked: {reason}")
+
+        done = carry_out(request, vouchers, deed)
+        if done:
+            messages.success(request, f"{done} voucher{pluralize(done)} revoked.")
+        return redirect(back)
+
+    @admin.action(description="Send the email again", permissions=["resend"])
+    def resend(self, request: HttpRequest, queryset: QuerySet[Voucher]) -> None:
+        self._resend(request, chosen(request, queryset))
+
+    @method_decorator(require_POST)
+    def resend_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        if not self.has_resend_permission(request):
+            raise PermissionDenied
+        voucher = get_object_or_404(Voucher, pk=pk)
+        self._resend(request, [voucher])
+        return redirect(page_of(voucher))
+
+    def _resend(self, request: HttpRequest, vouchers: list[Voucher]) -> None:
+        issued = Issuance.objects.filter(voucher__in=vouchers, status=Issuance.Status.ISSUED)
+        issuances = list(issued.select_related("voucher"))
+        nobody = len(vouchers) - len(issuances)
+        if nobody:
+            messages.warning(request, f"{nobody} voucher{pluralize(nobody)} belonged to nobody: no email to send.")
+        send_again(self, request, issuances)
+
+    @admin.display(description="course")
+    def course_link(self, voucher: Voucher) -> SafeString:
+        return link_to(Course, voucher.course_id, voucher.course_id)
+
+    @admin.display(description="batch")
+    def batch_link(self, voucher: Voucher) -> SafeString:
+        return link_to(Batch, voucher.batch_id)
+
+    @admin.display(description="status")
+    def shown_status(self, voucher: Voucher) -> SafeString:
+        return badge(voucher.shown_status, dict(Voucher.SHOWN_STATUSES)[voucher.shown_status])
+
+    @admin.display(description="issued at")
+    def issued(self, voucher: Voucher) -> str | None:
+        return minute(voucher.issued_at)
+
+    @admin.display(description="expires on", empty_value="never")
+    def expiry(self, voucher: Voucher) -> str | None:
+        return day(voucher.expires_on)
+
+
+def find(vouchers: QuerySet[Voucher], term: str) -> QuerySet[Voucher]:
+    """Vouchers with this very code, or held by this very email."""
+    term = clean_code(term)
+    by_code = Voucher.objects.with_code(term).order_by().values("pk")
+    by_email = Voucher.objects.held_by(term).exclude(issued_to="").order_by().values("pk")
+    return vouchers.filter(pk__in=by_code.union(by_email, all=True))
