@@ -20,7 +20,6 @@ run: .venv-run
 	@exec $(VENV) manage.py run
 
 test: lint
-	$(VENV) manage.py makemigrations --check --dry-run
 	$(VENV) -m pytest
 
 # mypy's plugin reads the settings, and those refuse to be read without a key.

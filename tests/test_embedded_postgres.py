@@ -18,6 +18,8 @@ import psycopg
 import pytest
 
 from config import embedded_postgres
+from config.embedded_postgres import place
+from config.embedded_postgres import server as server_module
 
 # Says where the server is, and then holds it until a line or the end of its input comes.
 USER = """
@@ -66,7 +68,7 @@ def postmaster(home: Path) -> int:
 
 
 def alive(pid: int) -> bool:
-    return bool(embedded_postgres._command(pid))  # the remains of a process that nobody waited for do not count
+    return bool(server_module._command(pid))  # the remains of a process that nobody waited for do not count
 
 
 def stopped(home: Path) -> bool:
@@ -289,13 +291,13 @@ def test_it_lies_elsewhere_as_root_under_a_private_folder(tmp_path: Path) -> Non
 def test_it_copies_a_server_that_its_account_cannot_reach(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, version = embedded_postgres._installed()
+    folder, version = place.installed()
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     for installed in folder.parents[2].glob("embedded_postgres*"):
         shutil.copytree(installed, private / installed.name)
     unreachable = private / folder.relative_to(folder.parents[2])
-    monkeypatch.setattr(embedded_postgres, "_installed", lambda: (unreachable, version))
+    monkeypatch.setattr(place, "installed", lambda: (unreachable, version))
     server = embedded_postgres.start(home, durable=False)
     copied = (home / "postgres").stat().st_ino
     assert ask(server.url, "SELECT 1") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,11 @@ def test_the_five_curls_work_when_pasted(desk: Desk) -> None:
     block = re.search(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block
     desk.manage("load_demo")
-    pasted = block.group(1).replace(".venv/bin/python", sys.executable).replace("http://127.0.0.1:8000", desk.url)
+    pasted = (
+        block.group(1)
+        .replace(".venv/bin/python", shlex.quote(sys.executable))
+        .replace("http://127.0.0.1:8000", desk.url)
+    )
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", pasted.replace("\n\n", "\necho\n")],
         cwd=Path(ROOT),
