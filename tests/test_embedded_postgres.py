@@ -192,7 +192,10 @@ def test_it_takes_over_a_server_whose_watcher_was_killed(home: Path) -> None:
 
 def test_it_is_not_misled_by_a_process_that_got_the_number_of_a_dead_server(home: Path) -> None:
     embedded_postgres.start(home, durable=False).release()
-    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    program = "print('here', flush=True); input()"
+    stranger = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert stranger.stdout
+    stranger.stdout.readline()  # a process that only just began has no command line yet
     try:
         (home / "data" / "postmaster.pid").write_text(f"{stranger.pid}\n{home}\n0\n1\n\n\n\nready\n")
         server = embedded_postgres.start(home, durable=False)

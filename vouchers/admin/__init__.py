@@ -10,8 +10,3 @@ __all__ = ["api_keys", "batches", "courses", "deliveries", "issuances", "purchas
 
 # The library's own keys open nothing here.
 admin.site.unregister(APIKey)
-
-admin.site.site_header = "Voucher desk"
-admin.site.site_url = None  # until there is a shop to view
-admin.site.site_title = "Voucher desk"
-admin.site.index_title = "Courses, vouchers and what became of them"

@@ -17,6 +17,7 @@ from django.template.defaultfilters import pluralize
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
@@ -73,7 +74,7 @@ class ExpiryFilter(admin.SimpleListFilter):
 
 @admin.register(Voucher)
 class VoucherAdmin(LedgerAdmin[Voucher]):
-    list_display = ["code", "course_link", "shown_status", "issued_to", "issued", "expiry", "batch_link"]
+    list_display = ["code", "course_link", "shown_status", "holder", "expiry"]
     list_filter = [ShownStatusFilter, ExpiryFilter, "course"]
     search_fields = ["code", "issued_to"]
     search_help_text = "A whole code or a whole email address; upper and lower case are the same."
@@ -215,9 +216,11 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
     def shown_status(self, voucher: Voucher) -> SafeString:
         return badge(voucher.shown_status, dict(Voucher.SHOWN_STATUSES)[voucher.shown_status])
 
-    @admin.display(description="issued at")
-    def issued(self, voucher: Voucher) -> str | None:
-        return minute(voucher.issued_at)
+    @admin.display(description="issued to")
+    def holder(self, voucher: Voucher) -> SafeString | None:
+        if voucher.issued_at is None:
+            return None
+        return format_html('{}<br><span class="quiet">{}</span>', voucher.issued_to, minute(voucher.issued_at))
 
     @admin.display(description="expires on", empty_value="never")
     def expiry(self, voucher: Voucher) -> str | None:

@@ -45,6 +45,7 @@ class CourseView(DeskView):
 
 class Courses(CourseView):
     @extend_schema(
+        tags=["Courses"],
         summary="List the courses",
         auth=PUBLIC,
         responses={200: CourseDocument(many=True)} | refusals(s401=["authentication_failed"]),
@@ -58,6 +59,7 @@ class Courses(CourseView):
 
 class CourseDetail(CourseView):
     @extend_schema(
+        tags=["Courses"],
         summary="Show a course",
         auth=PUBLIC,
         responses={200: CourseDocument} | refusals(s401=["authentication_failed"], s404=["course_not_found"]),

@@ -34,6 +34,7 @@ class HealthView(DeskView):
 
 class Healthz(HealthView):
     @extend_schema(
+        tags=["Health"],
         summary="Is this process alive?",
         auth=[],
         responses={200: inline_serializer("Health", {"status": serializers.CharField()})} | refusals(),
@@ -44,6 +45,7 @@ class Healthz(HealthView):
 
 class Readyz(HealthView):
     @extend_schema(
+        tags=["Health"],
         summary="Can this process do its work?",
         description="A missing worker is said, and does not take the desk out of service: its emails wait.",
         auth=[],

@@ -44,6 +44,7 @@ class IssueVoucher(DeskView):
     staff_permission = "vouchers.issue_voucher"
 
     @extend_schema(
+        tags=["Vouchers"],
         summary="Issue a voucher to a buyer",
         description="Takes an unused code from the course's pool, binds it to the email and sends it there.",
         parameters=[IDEMPOTENCY_KEY],

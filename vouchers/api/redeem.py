@@ -56,6 +56,7 @@ class RedeemVoucher(DeskView):
     authentication_classes = [ApiKeyAuthentication]
 
     @extend_schema(
+        tags=["Vouchers"],
         summary="Redeem a voucher for a free purchase",
         auth=PUBLIC,
         parameters=[IDEMPOTENCY_KEY],

@@ -43,6 +43,7 @@ class VouchersSummary(DeskView):
     staff_permission = "vouchers.view_voucher"
 
     @extend_schema(
+        tags=["Vouchers"],
         summary="Count the vouchers of every course",
         parameters=[OpenApiParameter("If-None-Match", OpenApiTypes.STR, OpenApiParameter.HEADER)],
         responses={
@@ -71,6 +72,7 @@ class CourseVouchers(DeskView):
     staff_permission = "vouchers.view_voucher"
 
     @extend_schema(
+        tags=["Vouchers"],
         summary="List the vouchers of a course",
         description='Pages follow by the `Link` header (`rel="next"`); `format=csv` streams all of them.',
         parameters=[ListQuery],

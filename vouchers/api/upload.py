@@ -70,6 +70,7 @@ class UploadVouchers(DeskView):
         super().initial(request, *args, **kwargs)
 
     @extend_schema(
+        tags=["Vouchers"],
         summary="Upload codes into a course's pool",
         description="Duplicates and malformed codes are skipped and named; everything else is stored.",
         request={"application/json": UploadJSON, "multipart/form-data": UploadForm},
