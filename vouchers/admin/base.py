@@ -180,6 +180,11 @@ def badge(status: str, label: object) -> SafeString:
     return format_html('<span class="desk-badge desk-{}">{}</span>', status, label)
 
 
+def with_note(value: object, note: object) -> SafeString:
+    """A cell of two lines, the second one quiet: what belongs together fits beside the filters."""
+    return format_html('{}<br><span class="quiet">{}</span>', value, note or "")
+
+
 def day(date: dt.date | None) -> str | None:
     return date.isoformat() if date else None
 

@@ -8,25 +8,20 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
-from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute
+from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, with_note
 from vouchers.admin.deeds import chosen, send_again
 from vouchers.models import Delivery, Issuance, KeptEmail, Voucher
-
-FINAL = (Delivery.Status.SENT, Delivery.Status.FAILED)
 
 
 @admin.register(Delivery)
 class DeliveryAdmin(LedgerAdmin[Delivery]):
     list_display = [
         "id",
-        "voucher_link",
-        "issuance_link",
         "email",
-        "status_badge",
-        "last_error",
+        "voucher_link",
+        "state",
         "attempts",
-        "due",
-        "sent",
+        "last_error",
     ]
     list_filter = ["status"]
     list_select_related = ["issuance"]
@@ -69,13 +64,10 @@ class DeliveryAdmin(LedgerAdmin[Delivery]):
     def voucher_link(self, delivery: Delivery) -> SafeString:
         return link_to(Voucher, delivery.issuance.voucher_id)
 
-    @admin.display(description="due at")
-    def due(self, delivery: Delivery) -> str | None:
-        return None if delivery.status in FINAL else minute(delivery.due_at)
-
-    @admin.display(description="sent at")
-    def sent(self, delivery: Delivery) -> str | None:
-        return minute(delivery.sent_at)
+    @admin.display(description="status, when")
+    def state(self, delivery: Delivery) -> SafeString:
+        due = None if delivery.status == Delivery.Status.FAILED else f"due {minute(delivery.due_at)}"
+        return with_note(self.status_badge(delivery), minute(delivery.sent_at) or due)
 
     @admin.display(description="status")
     def status_badge(self, delivery: Delivery) -> SafeString:

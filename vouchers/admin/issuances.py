@@ -16,7 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from courses.models import Course, Purchase
-from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of
+from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of, with_note
 from vouchers.admin.deeds import chosen, send_again
 from vouchers.errors import DeskError
 from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
@@ -40,13 +40,9 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
     list_display = [
         "id",
         "course_link",
-        "email",
-        "order_id",
-        "status_badge",
+        "buyer",
+        "state",
         "voucher_link",
-        "created",
-        "issued",
-        "caller",
     ]
     list_filter = ["status", "course"]
     search_fields = ["email__iexact", "order_id"]
@@ -118,13 +114,14 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
     def purchase_link(self, issuance: Issuance) -> SafeString:
         return link_to(Purchase, issuance.purchase_id)
 
-    @admin.display(description="asked for at")
-    def created(self, issuance: Issuance) -> str | None:
-        return minute(issuance.created_at)
+    @admin.display(description="email and order")
+    def buyer(self, issuance: Issuance) -> SafeString:
+        return with_note(issuance.email, issuance.order_id)
 
-    @admin.display(description="issued at")
-    def issued(self, issuance: Issuance) -> str | None:
-        return minute(issuance.issued_at)
+    @admin.display(description="status, since")
+    def state(self, issuance: Issuance) -> SafeString:
+        since = issuance.returned_at or issuance.issued_at or issuance.created_at
+        return with_note(self.status_badge(issuance), minute(since))
 
     @admin.display(description="status")
     def status_badge(self, issuance: Issuance) -> SafeString:

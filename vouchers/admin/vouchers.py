@@ -17,12 +17,11 @@ from django.template.defaultfilters import pluralize
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from courses.models import Course
-from vouchers.admin.base import DeskAdmin, LedgerAdmin, badge, day, link_to, list_of, minute, page_of
+from vouchers.admin.base import DeskAdmin, LedgerAdmin, badge, day, link_to, list_of, minute, page_of, with_note
 from vouchers.admin.deeds import carry_out, chosen, send_again
 from vouchers.codes import clean_code
 from vouchers.models import Batch, Delivery, Issuance, Redemption, Voucher
@@ -220,7 +219,7 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
     def holder(self, voucher: Voucher) -> SafeString | None:
         if voucher.issued_at is None:
             return None
-        return format_html('{}<br><span class="quiet">{}</span>', voucher.issued_to, minute(voucher.issued_at))
+        return with_note(voucher.issued_to, minute(voucher.issued_at))
 
     @admin.display(description="expires on", empty_value="never")
     def expiry(self, voucher: Voucher) -> str | None:
