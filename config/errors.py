@@ -31,6 +31,7 @@ CODES: dict[type[Exception], str] = {
     exceptions.PermissionDenied: "permission_denied",
     exceptions.NotFound: "not_found",
     exceptions.MethodNotAllowed: "method_not_allowed",
+    exceptions.NotAcceptable: "not_acceptable",
     exceptions.UnsupportedMediaType: "unsupported_media_type",
 }
 
@@ -50,7 +51,10 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
         response = _translate(error, request_id)
     elif isinstance(error, OperationalError | InterfaceError):
         logger.error("the database did not answer", exc_info=error)
-        message = "The database did not answer. Nothing was done by this request unless it had been already; try again."
+        message = (
+            "The database did not answer, so this may or may not have been done. Send the very same request again, "
+            "with the same order or Idempotency-Key: nothing is done twice."
+        )
         response = Response(shape(message, "unavailable", request_id), status=503, headers={"Retry-After": "2"})
     else:
         return None

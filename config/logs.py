@@ -8,8 +8,8 @@ import logging
 import re
 
 EMAIL = re.compile(r"[^\s@\"'<>(),:;=]+@[^\s@\"'<>(),:;=]+")
-# PostgreSQL puts the values of a row into these lines of its errors.
-VALUES = re.compile(r"^\s*(?:DETAIL|CONTEXT|LINE \d+):.*$", re.MULTILINE)
+# PostgreSQL puts the values of a row into these parts of its errors; a value may go over several lines.
+VALUES = re.compile(r"^\s*(?:DETAIL|CONTEXT|LINE \d+):.*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def mask(text: str) -> str:

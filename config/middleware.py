@@ -16,6 +16,7 @@ logger = logging.getLogger("desk.request")
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 
+PORT = re.compile(r"(?P<v4>[0-9.]+):\d+|\[(?P<v6>[0-9A-Fa-f:.]+)\](:\d+)?")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -85,10 +86,16 @@ def client_address(peer: str, forwarded_for: str) -> str:
     """The last address in the chain that no trusted proxy vouches for, read from the nearest hop outwards."""
     address = peer
     for hop in reversed([hop.strip() for hop in forwarded_for.split(",") if hop.strip()]):
-        if not is_trusted(address) or parse_address(hop) is None:
+        if not is_trusted(address) or parse_address(bare := without_port(hop)) is None:
             break
-        address = hop
+        address = bare
     return address
+
+
+def without_port(hop: str) -> str:
+    """Some proxies write `198.51.100.7:5555` or `[2001:db8::1]:443`."""
+    found = PORT.fullmatch(hop)
+    return (found["v4"] or found["v6"]) if found else hop
 
 
 def parse_address(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

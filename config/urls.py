@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from vouchers.api.courses import CourseDetail, Courses
 from vouchers.api.health import Healthz, Readyz
 from vouchers.api.issue import IssueVoucher
 from vouchers.api.redeem import RedeemVoucher
+from vouchers.api.schema import Docs, Schema
 from vouchers.api.stock import CourseVouchers, VouchersSummary
 from vouchers.api.upload import UploadVouchers
 
@@ -22,8 +22,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/vouchers/<str:course_id>", CourseVouchers.as_view()),
     path("api/courses", Courses.as_view()),
     path("api/courses/<str:course_id>", CourseDetail.as_view()),
-    path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/schema", Schema.as_view(), name="schema"),
+    path("api/docs", Docs.as_view(url_name="schema"), name="docs"),
     path("healthz", Healthz.as_view()),
     path("readyz", Readyz.as_view()),
     path("admin/", admin.site.urls),

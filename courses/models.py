@@ -107,10 +107,6 @@ class Purchase(models.Model):
             models.CheckConstraint(condition=Q(quantity__gte=1), name="purchase_has_a_seat"),
             models.CheckConstraint(condition=Q(amount__gte=0), name="purchase_amount_not_negative"),
             models.CheckConstraint(condition=Q(currency__regex=r"^[a-z]{3}$"), name="purchase_currency_form"),
-            models.CheckConstraint(
-                condition=Q(refunded_at__isnull=True) | Q(paid_at__isnull=False),
-                name="purchase_refunded_was_paid",
-            ),
         ]
 
     def __str__(self) -> str:

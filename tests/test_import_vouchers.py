@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,21 @@ def test_it_says_what_is_wrong_and_stores_nothing(course: Course, messy: Path, o
     with pytest.raises(CommandError, match=sentence):
         run(messy, option)
     assert not Voucher.objects.exists()
+
+
+def test_it_reads_a_pipe(course: Course, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit(pipe.write_text, "AAAA-1\nAAAA-2\n")
+        assert run(pipe).startswith("Stored 2 codes")
+
+
+def test_it_does_not_write_over_the_file_it_reads(course: Course, messy: Path) -> None:
+    before = messy.read_bytes()
+    with pytest.raises(CommandError, match="the very file that is read"):
+        run(messy, "--rejects", str(messy))
+    assert messy.read_bytes() == before
 
 
 def test_it_says_that_a_file_is_missing(course: Course, tmp_path: Path) -> None:

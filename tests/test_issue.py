@@ -63,8 +63,8 @@ def test_it_keeps_to_its_statements(client: APIClient, course: Course, django_as
     # Key, course; begin, lock, known?, anybody waiting?, take, bind, issuance, delivery, commit.
     with django_assert_num_queries(11):
         assert issue(client).status_code == 201
-    # A request key costs one to look up, one to keep.
-    with django_assert_num_queries(13):
+    # A request key costs one to lock, one to look up, one to keep.
+    with django_assert_num_queries(14):
         assert issue(client, orderId="A-1", key="k").status_code == 201
 
 
@@ -146,9 +146,18 @@ class TestSameRequest:
     def test_it_says_that_what_it_names_was_returned(self, client: APIClient, course: Course) -> None:
         make_pool(course, 2)
         issue(client, orderId="A-1")
+        revoke_voucher(Voucher.objects.get(status="issued"), reason="refunded")
         Issuance.objects.update(status="returned")
         response = issue(client, orderId="A-1")
         assert (response.status_code, response.json()["code"]) == (409, "issuance_closed")
+
+    def test_it_says_what_became_of_a_known_order(self, client: APIClient, course: Course) -> None:
+        make_pool(course, 1)
+        issue(client, orderId="A-1")
+        revoke_voucher(Voucher.objects.get(), reason="lost")
+        again = issue(client, orderId="A-1")
+        assert (again.status_code, again.json()["voucher"]["status"]) == (200, "revoked")
+        assert again.json()["message"].endswith("and is revoked now.")
 
 
 class TestWaiting:

@@ -27,20 +27,23 @@ def nodes(queryset: QuerySet[Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def full_course(course: Course) -> Course:
-    """A course that fills the table, most of it issued: where a wrong plan costs most."""
+    """A course that fills the table, most of it gone: where a wrong plan costs most."""
     other = BatchFactory.create(course=CourseFactory.create(id="PY201"))
     batch = BatchFactory.create(course=course)
     rows = """
         INSERT INTO vouchers_voucher
-            (code, course_id, batch_id, position, status, issued_to, issued_at, revoked_reason, note)
-        SELECT %s || n, %s, %s, n, CASE WHEN n %% 10 = 0 THEN 'available' ELSE 'issued' END,
-            CASE WHEN n %% 10 = 0 THEN '' ELSE n || '@example.com' END,
-            CASE WHEN n %% 10 = 0 THEN NULL ELSE now() END, '', ''
-        FROM generate_series(1, %s) AS n
+            (code, course_id, batch_id, position, status, issued_to, revoked_reason, note)
+        SELECT %s || n, %s, %s, n, 'available', '', '', '' FROM generate_series(1, %s) AS n
+    """
+    taken = """
+        UPDATE vouchers_voucher SET status = 'revoked', revoked_at = now(), issued_at = now(),
+            issued_to = position || '@example.com'
+        WHERE position %% 10 > 0
     """
     with connection.cursor() as cursor:
         cursor.execute(rows, ["JS-AAAA-", "JS101", batch.pk, 30_000])
         cursor.execute(rows, ["PY-AAAA-", "PY201", other.pk, 100])
+        cursor.execute(taken, [])
         cursor.execute("ANALYZE vouchers_voucher")
     return course
 

@@ -13,16 +13,18 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from courses.models import Course
-from tests.factories import CourseFactory, UserFactory, issue_to, make_key, make_pool
+from tests.factories import BatchFactory, CourseFactory, UserFactory, VoucherFactory, issue_to, make_key, make_pool
 from tests.racing import DEADLINE, in_thread, somebody_waits_for_a_lock, together, wait_until
 from vouchers import guesses, issuing, redeeming
 from vouchers.admin.vouchers import VoucherAdmin
-from vouchers.errors import AlreadyRedeemed
+from vouchers.delivery.outbox import claim_due
+from vouchers.errors import AlreadyRedeemed, VoucherNotFound
 from vouchers.guesses import Guesser
 from vouchers.importing import storing
 from vouchers.importing.reading import read_list
 from vouchers.importing.storing import Upload, import_codes
 from vouchers.issuing import IssueRequest, IssueResult, issue_voucher, sweep_waiting
+from vouchers.locks import try_lock_name
 from vouchers.models import Batch, Delivery, Issuance, Redemption, Voucher
 from vouchers.models.voucher import VoucherQuerySet
 from vouchers.redeeming import RedeemRequest, redeem_voucher
@@ -284,25 +286,36 @@ class TestImport:
         assert sum(report.duplicates for report in done) == 3000
         assert Voucher.objects.count() == 3000
 
-    def test_control_in_the_order_of_the_files_two_uploads_lock_each_other_out(
+    def upload_against_another(self, course: Course) -> storing.Report:
+        """An import of B and A, in this order, while another upload has stored A and comes to B."""
+        batch = BatchFactory.create(course=course)
+        with transaction.atomic():
+            VoucherFactory.create(course=course, batch=batch, code="CODE-A")
+            imported = in_thread(lambda: import_into(course, ["CODE-B", "CODE-A"]))
+            wait_until(somebody_waits_for_a_lock)
+            VoucherFactory.create(course=course, batch=batch, code="CODE-B")
+        return imported()
+
+    def test_uploads_that_share_codes_never_wait_in_a_circle(self, course: Course) -> None:
+        assert self.upload_against_another(course).duplicates == 2
+
+    def test_control_in_the_order_of_the_files_they_lock_each_other_out(
         self, course: Course, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        halfway = threading.Barrier(2, timeout=DEADLINE)
+        by_line = storing.INSERT_NEW.replace("ORDER BY upper(code)\nON CONFLICT", "ORDER BY line\nON CONFLICT")
+        assert by_line != storing.INSERT_NEW
+        monkeypatch.setattr(storing, "INSERT_NEW", by_line)
+        with pytest.raises(OperationalError, match="deadlock"):
+            self.upload_against_another(course)
 
-        def insert(codes: list[str]) -> None:
-            with transaction.atomic():
-                for code in codes:
-                    batch = Batch.objects.create(course=course, actor="tests", source="api")
-                    Voucher.objects.bulk_create(
-                        [Voucher(code=code, course=course, batch=batch, position=1)], ignore_conflicts=True
-                    )
-                    if code == codes[0]:
-                        halfway.wait()
-
-        results = together(2, lambda n: insert(["CODE-1", "CODE-2"] if n else ["CODE-2", "CODE-1"]))
-        (deadlock,) = failures(results)
-        assert isinstance(deadlock, OperationalError)
-        assert "deadlock" in str(deadlock)
+    def test_an_import_fills_the_queue_itself_though_a_newcomer_is_at_it(self, course: Course) -> None:
+        issue_to(course, "old@example.com")
+        with transaction.atomic():
+            fill_lock = try_lock_name(f"queue {course.pk}")
+            imported = in_thread(lambda: import_into(course, ["NEW-1"]))
+            wait_until(somebody_waits_for_a_lock)
+        assert fill_lock
+        assert imported().filled == 1
 
     def test_newcomers_during_an_import_do_not_overtake_the_queue(self, course: Course) -> None:
         waiting = [issue_to(course, f"old-{n}@example.com").pk for n in range(5)]
@@ -355,6 +368,46 @@ class TestRedeemStorm:
         results = together(16, lambda n: redeem_voucher(request))
         assert not failures(results)
         assert len({result.purchase_id for result in results if isinstance(result, Redemption)}) == 1
+
+
+class TestReturn:
+    """A code goes back to the pool while something else happens to it."""
+
+    def take_back(self, issuance: Issuance) -> None:
+        with transaction.atomic():
+            Issuance.objects.filter(pk=issuance.pk).update(status="returned")
+            Voucher.objects.filter(issuances=issuance).update(status="available", issued_at=None, issued_to="")
+
+    def test_it_waits_for_a_sender_that_has_just_taken_its_email(self, course: Course) -> None:
+        make_pool(course, 1)
+        issuance = issue_to(course)
+        with transaction.atomic():
+            claim_due(1)
+            taken_back = in_thread(lambda: self.take_back(issuance))
+            wait_until(somebody_waits_for_a_lock)
+        with pytest.raises(IntegrityError, match="may not go back"):
+            taken_back()
+        assert Voucher.objects.get().status == "issued"
+
+    def test_a_checkout_never_spends_the_voucher_of_the_next_holder(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Course.objects.update(redemption="holder")
+        code = make_pool(course, 1)[0].code
+        issuance = issue_to(course, "ann@example.com")
+        spend = redeeming._spend
+
+        def meanwhile(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
+            if voucher.issued_to == "ann@example.com":
+                self.take_back(issuance)
+                issue_to(course, "bob@example.com")
+            return spend(voucher, request)
+
+        monkeypatch.setattr(redeeming, "_spend", meanwhile)
+        guesser = Guesser.of_address("127.0.0.1")
+        with pytest.raises(VoucherNotFound):
+            redeem_voucher(RedeemRequest(code=code, email="ann@example.com", guesser=guesser))
+        assert redeem_voucher(RedeemRequest(code=code, email="bob@example.com", guesser=guesser))
 
 
 class TestLimiter:

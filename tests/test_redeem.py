@@ -109,7 +109,10 @@ def test_it_looks_nothing_up_for_what_is_no_code(
     assert (response.status_code, response.json()["code"]) == (400, "invalid_code")
 
 
-@pytest.mark.parametrize("body", [{}, {"code": None}, {"voucherCode": "", "code": ""}])
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"code": None}, {"voucherCode": "", "code": ""}, {"code": ["AAAA-1"]}, {"code": True}, {"code": "AA\x00AA"}],
+)
 def test_it_refuses_a_missing_code(client: APIClient, db: None, body: dict[str, Any]) -> None:
     assert client.post("/redeem-voucher", body, format="json").json()["code"] == "invalid_code"
 
@@ -209,7 +212,6 @@ class TestGuessing:
 
     def test_it_goes_on_once_the_window_has_moved(self, client: APIClient, voucher: Voucher) -> None:
         self.guess(client, 10)
-        Guess.objects.order_by("id")[:1].get()
         oldest = Guess.objects.earliest("id")
         Guess.objects.filter(pk=oldest.pk).update(at=F("at") - dt.timedelta(minutes=10))
         assert self.guess(client, 2) == [404, 429]
@@ -238,7 +240,10 @@ class TestGuessing:
             assert redeem_from(client, "198.51.100.7").status_code == 404
         assert redeem_from(client, "198.51.100.7").status_code == 429
         assert redeem_from(client, "203.0.113.9, 198.51.100.7").status_code == 429
-        assert redeem_from(client, "198.51.100.8").status_code == 404
+        assert redeem_from(client, "198.51.100.7:5555").status_code == 429
+        assert redeem_from(client, "198.51.100.8:5555").status_code == 404
+        assert redeem_from(client, "[2001:db8::1]:443").status_code == 404
+        assert Guess.objects.filter(caller="address:2001:db8::/64").exists()
 
     def test_it_takes_the_addresses_of_one_network_of_ipv6_for_one(self, client: APIClient, voucher: Voucher) -> None:
         for n in range(ANONYMOUS_LIMIT):

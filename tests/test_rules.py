@@ -82,6 +82,7 @@ class TestVoucher:
         assert issue_to(issued.course, "bob@example.com").voucher == issued
 
     def test_it_never_goes_back_once_its_holder_saw_it(self, issued: Voucher) -> None:
+        revoke_voucher(issued, reason="refunded")
         execute(
             "UPDATE vouchers_issuance SET status = 'returned', seen_at = now() WHERE voucher_id = %s",
             issued.pk,
@@ -90,6 +91,7 @@ class TestVoucher:
 
     def test_it_never_goes_back_once_an_email_was_tried(self, issued: Voucher) -> None:
         Delivery.objects.update(attempts=1)
+        revoke_voucher(issued, reason="refunded")
         execute("UPDATE vouchers_issuance SET status = 'returned' WHERE voucher_id = %s", issued.pk)
         refused("voucher_return", f"UPDATE vouchers_voucher SET {BACK} WHERE id = %s", issued.pk)
 
@@ -173,6 +175,36 @@ class TestVoucher:
         execute("DELETE FROM vouchers_voucher WHERE id = %s", available.pk)
         assert not Voucher.objects.exists()
 
+    def test_it_never_goes_back_on_the_word_of_another_issuance(self, issued: Voucher) -> None:
+        insert = (
+            "INSERT INTO vouchers_issuance"
+            " (course_id, email, order_id, voucher_id, status, caller, issued_at, returned_at)"
+            " VALUES (%s, 'x@example.com', '', %s, 'returned', 'tests', now(), now())"
+        )
+        refused("issuance_begins", insert, issued.course_id, issued.pk)
+
+    def test_it_begins_as_available(self, available: Voucher) -> None:
+        insert = (
+            "INSERT INTO vouchers_voucher"
+            " (code, course_id, batch_id, position, status, issued_to, issued_at, revoked_reason, note)"
+            " VALUES ('AAAA-1', %s, %s, 1, 'issued', 'x@example.com', now(), '', '')"
+        )
+        refused("voucher_begins", insert, available.course_id, available.batch_id)
+
+    @pytest.mark.parametrize(
+        ("rule", "change"),
+        [
+            ("voucher_issued_has_issuance", "status = 'issued', issued_at = now(), issued_to = 'x@example.com'"),
+            ("voucher_redeemed_has_redemption", "status = 'redeemed', issued_at = now(), redeemed_at = now()"),
+        ],
+    )
+    def test_it_is_accounted_for_when_the_transaction_ends(self, available: Voucher, rule: str, change: str) -> None:
+        refused(rule, f"UPDATE vouchers_voucher SET {change}; SET CONSTRAINTS ALL IMMEDIATE")
+
+    def test_it_is_not_left_without_a_holder(self, issued: Voucher) -> None:
+        change = "UPDATE vouchers_issuance SET status = 'returned'; SET CONSTRAINTS ALL IMMEDIATE"
+        refused("voucher_issued_has_issuance", change)
+
     def test_it_is_on_hold_only_while_somebody_holds_it(self, available: Voucher) -> None:
         refused("voucher_on_hold_is_held", "UPDATE vouchers_voucher SET held_since = now()")
 
@@ -204,6 +236,7 @@ class TestIssuance:
     def test_its_voucher_and_course_never_change(self, issuance: Issuance) -> None:
         make_pool(issuance.course, 1)
         other = issue_to(issuance.course, "bob@example.com")
+        revoke_voucher(Voucher.objects.get(issuances=other), reason="refunded")
         execute("UPDATE vouchers_issuance SET status = 'returned' WHERE id = %s", other.pk)
         refused(
             "issuance_identity",
@@ -220,7 +253,8 @@ class TestIssuance:
         rule = "issuance_identity" if "NULL" in change else "issuance_moves"
         refused(rule, f"UPDATE vouchers_issuance SET {change}")
 
-    def test_it_stays_returned(self, issuance: Issuance) -> None:
+    def test_it_stays_returned(self, issuance: Issuance, issued: Voucher) -> None:
+        revoke_voucher(issued, reason="refunded")
         execute("UPDATE vouchers_issuance SET status = 'returned'")
         refused("issuance_moves", "UPDATE vouchers_issuance SET status = 'issued', returned_at = NULL")
         refused("issuance_times", "UPDATE vouchers_issuance SET returned_at = now() + interval '1 day'")
@@ -299,7 +333,6 @@ class TestShop:
             "currency = ''",
             "provider = 'cash'",
             "reference = ''",
-            "refunded_at = now()",
         ],
     )
     def test_a_purchase_keeps_to_what_is_known(self, course: Course, change: str) -> None:

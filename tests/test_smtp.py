@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import smtplib
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from tests.smtp_server import DROP, SmtpServer, running_smtp_server
 from vouchers.delivery import outbox, sending
 from vouchers.delivery.outbox import BACKOFF, claim_due, record_failure, record_sent
 from vouchers.delivery.sending import send_due
+from vouchers.delivery.trouble import Trouble, judge
 from vouchers.models import Delivery
 from vouchers.revoking import revoke_voucher
 
@@ -240,7 +242,12 @@ def test_it_never_gives_up_over_a_wrong_password(smtp: SmtpServer, course: Cours
 
 @pytest.mark.parametrize(
     ("stage", "reply"),
-    [("MAIL", "553 5.7.1 Not your address"), ("RCPT", "530 5.7.0 Authentication required")],
+    [
+        ("MAIL", "553 5.7.1 Not your address"),
+        ("RCPT", "530 5.7.0 Authentication required"),
+        ("RCPT", "554 5.7.1 <ann@example.com>: Relay access denied"),
+        ("RCPT", "504 5.5.2 <desk>: Helo command rejected: need fully-qualified hostname"),
+    ],
 )
 def test_it_takes_a_refused_sender_for_its_own_trouble(
     smtp: SmtpServer, course: Course, stage: str, reply: str
@@ -251,6 +258,10 @@ def test_it_takes_a_refused_sender_for_its_own_trouble(
     assert send_due() == 0
 
     assert_all_postponed(deliveries, reply)
+
+
+def test_it_takes_a_refused_greeting_for_its_own_trouble() -> None:
+    assert judge(smtplib.SMTPHeloError(550, b"who are you?")) is Trouble.DESK
 
 
 def test_its_waits_for_an_absent_server_grow_with_the_age(smtp: SmtpServer, course: Course, settings: Settings) -> None:

@@ -161,6 +161,45 @@ def test_it_refuses_a_missing_course_or_list(client: APIClient, course: Course, 
     assert response.json()["code"] == "missing_course_or_vouchers"
 
 
+def test_it_refuses_more_than_it_would_read(client: APIClient, course: Course) -> None:
+    files = [SimpleUploadedFile("a.txt", b"AAAA-1"), SimpleUploadedFile("b.txt", b"AAAA-2")]
+    two = client.post(PATH, {"courseId": "JS101", "file": files}, format="multipart")
+    both = client.post(PATH, {"courseId": "JS101", "file": files[0], "vouchers": "AAAA-3"}, format="multipart")
+    assert (two.status_code, both.status_code) == (400, 400)
+    assert not Voucher.objects.exists()
+
+
+def test_it_tells_a_code_that_is_a_number_from_the_line_of_that_number(client: APIClient, course: Course) -> None:
+    codes = [f"OK-{n:05}" for n in range(1000, 1999)]
+    body = upload(client, [*codes, "x", "1000"]).json()
+    assert (body["inserted"], body["duplicates"]) == (1000, [])
+    assert Voucher.objects.count() == 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "stored"),
+    [
+        (b'"ABCD-1\nEFGH-1\n', {"EFGH-1"}),
+        (b'"ABCD"x\nEFGH-1\n', {"EFGH-1"}),
+        (b"code\nABCD,1234\nEFGH-1\n", {"EFGH-1"}),
+        (b"ABCD-1,2099-12-31\nEFGH-1\n", {"EFGH-1"}),
+        (b"sep=;\nCodes;Note\nEFGH-1;x\n", {"EFGH-1"}),
+        (b"Coupon Code\nEFGH-1\n", {"EFGH-1"}),
+    ],
+)
+def test_it_takes_no_part_of_a_line_for_a_code(
+    client: APIClient, course: Course, content: bytes, stored: set[str]
+) -> None:
+    assert upload_file(client, content, "codes.txt").status_code in {200, 422}
+    assert set(Voucher.objects.values_list("code", flat=True)) == stored
+
+
+@pytest.mark.parametrize("name", ["expiresOn", "Expires On", "expiry_date", "EXPIRATION", "valid_until", "expires"])
+def test_it_knows_an_expiry_by_its_usual_names(client: APIClient, course: Course, name: str) -> None:
+    assert upload_file(client, f"code,{name}\nAAAA-1,2099-12-31\n".encode()).status_code == 200
+    assert str(Voucher.objects.get().expires_on) == "2099-12-31"
+
+
 def test_it_refuses_a_form_without_a_file(client: APIClient, course: Course) -> None:
     response = client.post(PATH, {"courseId": "JS101"}, format="multipart")
     assert response.json()["error"] == "Missing courseId or voucher list"

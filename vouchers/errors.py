@@ -101,6 +101,12 @@ class VoucherRevoked(DeskError):
     message = "This voucher has been revoked."
 
 
+class LengthRequired(DeskError):
+    status = 411
+    code = "length_required"
+    message = "Send a Content-Length: a body in chunks of unknown length is not read."
+
+
 class TooLarge(DeskError):
     status = 413
     code = "too_large"

@@ -7,12 +7,13 @@ network. Why it is written as it is: docs/decisions/0003.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 from django.db import transaction
 from django.utils import timezone
 
-from courses.models import Course
+from courses.models import COURSE_ID, Course
 from vouchers.delivery.outbox import queue_email, queue_emails
 from vouchers.errors import CourseNotFound, IdempotencyKeyReused, IssuanceClosed, RequestInProgress
 from vouchers.locks import LockTimeout, limit_lock_wait, lock_names, lock_timeout_as_error, try_lock_name
@@ -59,6 +60,8 @@ class IssueResult:
 
 def find_course(course_id: str) -> Course:
     """The course of an id, matched as given. Raises `CourseNotFound`."""
+    if not re.fullmatch(COURSE_ID, course_id):
+        raise CourseNotFound(course_id)
     try:
         return Course.objects.get(pk=course_id)
     except Course.DoesNotExist:
@@ -163,14 +166,18 @@ def _remember_key(request: IssueRequest, issuance: Issuance) -> None:
 
 
 @transaction.atomic
-def fill_waiting(course: Course) -> int:
+def fill_waiting(course: Course, *, wait: bool = False) -> int:
     """Gives the queue of a course what the pool has, oldest first; returns how many were filled.
 
     One at a time for each course, so that nobody is filled before an older one whose row is locked. Where
-    another transaction is at it, this one leaves it to that one and to the sweeper.
+    another transaction is at it, this one waits for it, or leaves it to that one and to the sweeper.
     """
     filled = 0
-    if not try_lock_name(f"queue {course.pk}"):
+    if not Voucher.objects.pool(course).exists():
+        return filled
+    if wait:
+        lock_names(f"queue {course.pk}")
+    elif not try_lock_name(f"queue {course.pk}"):
         return filled
     while True:
         waiting = list(Issuance.objects.waiting(course).select_for_update()[:FILL_AT_ONCE])
@@ -196,4 +203,4 @@ def _bind(waiting: list[Issuance], vouchers: list[Voucher]) -> None:
 def sweep_waiting() -> int:
     """Fills every queue whose pool has something; returns how many issuances were filled."""
     courses = Course.objects.filter(issuances__status=Issuance.Status.WAITING).distinct()
-    return sum(fill_waiting(course) for course in courses if Voucher.objects.pool(course).exists())
+    return sum(fill_waiting(course) for course in courses)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,16 +33,18 @@ def limit_lock_wait(seconds: int) -> None:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{seconds}s"])
 
 
-def lock_names(*names: str, seconds: int) -> None:
-    """Takes the advisory locks of all names, in one order everywhere, waiting up to `seconds` for each.
+def lock_names(*names: str, seconds: float = math.inf) -> None:
+    """Takes the advisory locks of all names, in one order everywhere, waiting up to `seconds` for all of them.
 
     Raises `django.db.OperationalError` (see `lock_timeout_as_error`) when one does not come in time. The
     time limit stays in force for the rest of the transaction.
     """
-    numbers = sorted({_number(name) for name in names})
-    calls = ", ".join(["pg_advisory_xact_lock(%s)"] * len(numbers))
+    deadline = time.monotonic() + seconds
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT set_config('lock_timeout', %s, true), {calls}", [f"{seconds}s", *numbers])
+        for number in sorted({_number(name) for name in names}):
+            left = deadline - time.monotonic()
+            limit = "0" if math.isinf(left) else f"{max(1, round(left * 1000))}ms"  # 0 is no limit
+            cursor.execute("SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock(%s)", [limit, number])
 
 
 def try_lock_name(name: str) -> bool:

@@ -15,7 +15,6 @@ from courses.models import Course, Purchase
 from vouchers.codes import clean_code, fault_of
 from vouchers.errors import (
     AlreadyRedeemed,
-    DeskError,
     InvalidCode,
     VoucherExpired,
     VoucherNotFound,
@@ -48,9 +47,10 @@ def redeem_voucher(request: RedeemRequest) -> Redemption:
         raise InvalidCode
     with transaction.atomic():
         request.guesser.check()
-        voucher = _find(code, request)
-        if voucher:
-            return _spend(voucher, request)
+        while voucher := _find(code, request):
+            if redemption := _same_request(voucher, request) or _spend(voucher, request):
+                return redemption
+            # Changed between the look and the update: look again, and say why.
         request.guesser.record()
     raise VoucherNotFound  # outside the transaction, so that the guess is kept
 
@@ -71,15 +71,34 @@ def _find(code: str, request: RedeemRequest) -> Voucher | None:
     return voucher
 
 
-def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption:
+def _same_request(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
+    """The first answer again where this very request spent the voucher. Raises what its state forbids."""
+    if voucher.status == Voucher.Status.REDEEMED:
+        redemption = Redemption.objects.select_related("voucher", "purchase").filter(pk=voucher.pk).first()
+        if redemption and request.idempotency_key and _is_by(redemption, request):
+            return redemption
+        raise AlreadyRedeemed
+    if voucher.status == Voucher.Status.REVOKED:
+        raise VoucherRevoked
+    if voucher.held_since:
+        raise VoucherOnHold
+    if voucher.is_past:
+        raise VoucherExpired
+    return None
+
+
+def _is_by(redemption: Redemption, request: RedeemRequest) -> bool:
+    return (redemption.caller, redemption.idempotency_key) == (request.guesser.name, request.idempotency_key)
+
+
+def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
+    """One conditional update: nobody spent it since, and it is still the one that this caller may spend."""
     now = timezone.now()
-    spent = (
-        Voucher.objects.redeemable()
-        .filter(pk=voucher.pk)
-        .update(status=Voucher.Status.REDEEMED, redeemed_at=now, issued_at=Coalesce("issued_at", now))
+    unchanged = Voucher.objects.redeemable().filter(
+        pk=voucher.pk, issued_to=voucher.issued_to, issued_at=voucher.issued_at
     )
-    if not spent:
-        return _explain(Voucher.objects.get(pk=voucher.pk), request)
+    if not unchanged.update(status=Voucher.Status.REDEEMED, redeemed_at=now, issued_at=Coalesce("issued_at", now)):
+        return None
     purchase = Purchase.objects.create(
         provider=Purchase.Provider.VOUCHER,
         reference=str(voucher.pk),
@@ -97,22 +116,3 @@ def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption:
         idempotency_key=request.idempotency_key,
         redeemed_at=now,
     )
-
-
-def _explain(voucher: Voucher, request: RedeemRequest) -> Redemption:
-    """Why a voucher was not spent just now; the first answer again where this very request spent it."""
-    if voucher.status == Voucher.Status.REDEEMED:
-        redemption = Redemption.objects.select_related("voucher", "purchase").get(pk=voucher.pk)
-        same_key = request.idempotency_key and redemption.idempotency_key == request.idempotency_key
-        if same_key and redemption.caller == request.guesser.name:
-            return redemption
-        raise AlreadyRedeemed
-    raise refusal(voucher)
-
-
-def refusal(voucher: Voucher) -> DeskError:
-    if voucher.status == Voucher.Status.REVOKED:
-        return VoucherRevoked()
-    if voucher.held_since:
-        return VoucherOnHold()
-    return VoucherExpired()

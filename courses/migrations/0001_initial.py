@@ -154,10 +154,6 @@ class Migration(migrations.Migration):
                     models.CheckConstraint(
                         condition=models.Q(("currency__regex", "^[a-z]{3}$")), name="purchase_currency_form"
                     ),
-                    models.CheckConstraint(
-                        condition=models.Q(("refunded_at__isnull", True), ("paid_at__isnull", False), _connector="OR"),
-                        name="purchase_refunded_was_paid",
-                    ),
                 ],
             },
         ),

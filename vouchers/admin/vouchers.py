@@ -23,7 +23,7 @@ from django.views.decorators.http import require_POST
 from courses.models import Course
 from vouchers.admin.base import DeskAdmin, LedgerAdmin, badge, day, link_to, list_of, minute, page_of, with_note
 from vouchers.admin.deeds import carry_out, chosen, send_again
-from vouchers.codes import clean_code
+from vouchers.codes import clean_code, fault_of
 from vouchers.models import Batch, Delivery, Issuance, Redemption, Voucher
 from vouchers.revoking import revoke_voucher
 
@@ -138,7 +138,7 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
         if not self.has_view_permission(request):
             raise PermissionDenied
         term = clean_code(request.POST.get("q", ""))
-        voucher = Voucher.objects.with_code(term).first()
+        voucher = None if fault_of(term) else Voucher.objects.with_code(term).first()
         if voucher:
             return redirect(page_of(voucher))
         if "@" in term:
@@ -189,7 +189,7 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
 
     @method_decorator(require_POST)
     def resend_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        if not self.has_resend_permission(request):
+        if not (self.has_view_permission(request) and self.has_resend_permission(request)):
             raise PermissionDenied
         voucher = get_object_or_404(Voucher, pk=pk)
         self._resend(request, [voucher])

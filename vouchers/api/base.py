@@ -15,7 +15,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from vouchers.errors import InvalidRequest, TooLarge
+from vouchers.errors import InvalidRequest, LengthRequired, TooLarge
 from vouchers.models import ApiKey
 
 IDEMPOTENCY_KEY_MAX = 255
@@ -67,6 +67,7 @@ class DeskView(APIView):
     scope: ClassVar[str] = ""
     staff_permission: ClassVar[str] = ""
     anonymous: ClassVar[bool] = False
+    cache_control: ClassVar[str] = "no-store"  # codes and emails
     max_bytes: ClassVar[int] = settings.REQUEST_MAX_BYTES
 
     permission_classes = [MayCall]
@@ -74,10 +75,17 @@ class DeskView(APIView):
     content_negotiation_class = AlwaysJSON
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        if request.headers.get("Transfer-Encoding") and "CONTENT_LENGTH" not in request.META:
+            raise LengthRequired
         if content_length(request) > self.max_bytes:
             raise TooLarge(f"The request is larger than {self.max_bytes:,} bytes.")
         super().initial(request, *args, **kwargs)
         request.META["CALLER"] = caller_of(request)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response.setdefault("Cache-Control", self.cache_control)
+        return response
 
 
 def content_length(request: Request) -> int:

@@ -34,6 +34,7 @@ class CourseDocument(serializers.Serializer[Any]):
 
 
 class CourseView(DeskView):
+    cache_control = "private, no-cache"
     scope = ApiKey.Scope.MANAGE
     staff_permission = "vouchers.view_voucher"
     anonymous = True

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
 from vouchers.api.documents import IDEMPOTENCY_KEY, VoucherDocument, refusals, voucher_document
 from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher
-from vouchers.models import ApiKey
+from vouchers.models import ApiKey, Issuance, Voucher
 
 
 class IssueBody(serializers.Serializer[Any]):
@@ -58,6 +58,7 @@ class IssueVoucher(DeskView):
             400,
             401,
             403,
+            411,
             413,
             415,
             s404=["course_not_found"],
@@ -81,10 +82,14 @@ class IssueVoucher(DeskView):
 
 def answer(result: IssueResult) -> Response:
     issuance = result.issuance
+    if issuance.voucher is None and not (position := issuance.position):
+        issuance = Issuance.objects.select_related("voucher", "course").get(pk=issuance.pk)  # filled since
     if issuance.voucher is None:
-        position = issuance.position
         message = f"The pool of {issuance.course.name} is empty; {issuance.email} is number {position} in the queue."
         return Response({"status": "waiting", "message": message, "position": position}, status=202)
     message = f"A voucher for {issuance.course.name} is issued to {issuance.email} and sent by email."
+    now = issuance.voucher.shown_status
+    if now != Voucher.Status.ISSUED:
+        message = f"A voucher for {issuance.course.name} was issued to {issuance.email} before, and is {now} now."
     body = {"status": "issued", "message": message, "voucher": voucher_document(issuance.voucher)}
     return Response(body, status=201 if result.created else 200)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils import timezone
-from drf_spectacular.utils import OpenApiResponse, extend_schema, inline_serializer
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field, inline_serializer
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,25 +13,24 @@ from rest_framework.response import Response
 from vouchers.api.authentication import ApiKeyAuthentication
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
 from vouchers.api.documents import IDEMPOTENCY_KEY, PUBLIC, refusals
-from vouchers.errors import InvalidCode
 from vouchers.guesses import Guesser
 from vouchers.models import ApiKey
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
 
+@extend_schema_field(str)
+class CodeField(serializers.Field[str, Any, str, Any]):
+    """Anything: what has not the form of a code is for the service to refuse, whatever its type."""
+
+    def to_internal_value(self, data: Any) -> str:
+        return data if isinstance(data, str) else str(data) if type(data) is int else ""
+
+
 class RedeemBody(serializers.Serializer[Any]):
     """Empty and null are as good as absent: a checkout form sends its empty fields too."""
 
-    code = serializers.CharField(
-        required=False,
-        allow_blank=True,
-        allow_null=True,
-        trim_whitespace=False,
-        help_text="`voucherCode` is accepted too.",
-    )
-    voucherCode = serializers.CharField(  # noqa: N815
-        required=False, allow_blank=True, allow_null=True, trim_whitespace=False
-    )
+    code = CodeField(required=False, allow_null=True, help_text="`voucherCode` is accepted too.")
+    voucherCode = CodeField(required=False, allow_null=True)  # noqa: N815
     courseId = serializers.CharField(  # noqa: N815
         max_length=64, required=False, allow_blank=True, allow_null=True, trim_whitespace=False
     )
@@ -65,6 +64,7 @@ class RedeemVoucher(DeskView):
         | refusals(
             400,
             403,
+            411,
             413,
             415,
             s400=["invalid_code"],
@@ -77,12 +77,9 @@ class RedeemVoucher(DeskView):
     )
     def post(self, request: Request) -> Response:
         body = validated(RedeemBody, request.data)
-        code = body.get("code") or body.get("voucherCode") or ""
-        if not code:
-            raise InvalidCode
         redemption = redeem_voucher(
             RedeemRequest(
-                code=code,
+                code=body.get("code") or body.get("voucherCode") or "",
                 course_id=body.get("courseId") or "",
                 email=body.get("email") or "",
                 guesser=guesser_of(request),

@@ -39,6 +39,7 @@ class CourseCountsDocument(serializers.Serializer[Any]):
 
 @method_decorator(conditional_page, name="dispatch")
 class VouchersSummary(DeskView):
+    cache_control = "private, no-cache"
     scope = ApiKey.Scope.MANAGE
     staff_permission = "vouchers.view_voucher"
 

@@ -61,7 +61,7 @@ class UploadVouchers(DeskView):
     max_bytes = settings.UPLOAD_MAX_BYTES
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        is_json = request.content_type.startswith("application/json")
+        is_json = request.content_type.lower().startswith("application/json")
         if is_json and content_length(request) > settings.JSON_UPLOAD_MAX_BYTES:
             raise TooLarge(
                 f"A JSON list may have {settings.JSON_UPLOAD_MAX_BYTES:,} bytes. Upload a file instead: "
@@ -82,6 +82,7 @@ class UploadVouchers(DeskView):
             400,
             401,
             403,
+            411,
             413,
             415,
             s400=["missing_course_or_vouchers", "unreadable_file"],
@@ -114,6 +115,9 @@ def offered(request: Request) -> Iterable[Line]:
     codes = data.get("vouchers") if hasattr(data, "get") else None
     if not hasattr(data, "get") or not data.get("courseId") or (file is None and not isinstance(codes, list)):
         raise NothingOffered
+    if len(request.FILES.getlist("file")) > 1 or (file is not None and codes is not None):
+        fault = "Send one file, or one list of vouchers. Nothing was stored."
+        raise InvalidRequest(fault, fields={"file": [fault]})
     if file is not None:
         return read_file(opened(file), file.name or "")
     return read_list(only_strings(cast("list[object]", codes)))

@@ -23,12 +23,14 @@ from vouchers.models import Delivery, Issuance, Voucher
 logger = logging.getLogger(__name__)
 
 BATCH = 50
+# Less than the worker is given to stop (config/management/commands/run.py), so that a batch is given back in order.
+SEND_SECONDS = 15.0
 # An SMTP dialogue is about a dozen replies, each up to EMAIL_TIMEOUT (10 s) late. So a message that is begun
 # in the first half of the lease has its answer before the lease ends.
 LATEST_START = outbox.LEASE.total_seconds() / 2
 
 
-def send_due(limit_seconds: float = 30.0) -> int:
+def send_due(limit_seconds: float = SEND_SECONDS) -> int:
     """Sends what is due, until nothing is or the time is up; returns how many emails were sent.
 
     Returns early where the mail server is away or wants none of us. Any number of these may run at once.

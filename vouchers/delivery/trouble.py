@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import smtplib
 
 import requests
@@ -26,6 +27,9 @@ class Trouble(enum.Enum):
 
 # RFC 4954: log in first, or otherwise; some servers say so only when they hear of a recipient.
 SMTP_WANTS_LOGIN = {530, 534, 535, 538}
+AGAINST_US = (smtplib.SMTPHeloError, smtplib.SMTPSenderRefused)
+# Postfix and others refuse us, not the recipient, with these at RCPT: "554 5.7.1 Relay access denied".
+OF_THE_DESK = re.compile(r"relay|\b(helo|ehlo)\b", re.IGNORECASE)
 # No or a wrong key, not paid, not allowed to, too many calls.
 HTTP_WANTS_NONE = {401, 402, 403, 429}
 
@@ -36,8 +40,8 @@ def judge(error: Exception) -> Trouble:
         return Trouble.DESK
     if isinstance(error, AnymailRecipientsRefused | AnymailInvalidAddress):
         return Trouble.REFUSED
-    code, _ = smtp_reply(error)
-    if code in SMTP_WANTS_LOGIN or (isinstance(error, smtplib.SMTPSenderRefused) and code >= 500):
+    code, text = smtp_reply(error)
+    if code >= 500 and (isinstance(error, AGAINST_US) or OF_THE_DESK.search(text) or code in SMTP_WANTS_LOGIN):
         return Trouble.DESK
     return Trouble.REFUSED if code >= 500 else Trouble.LATER
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -15,9 +16,15 @@ from django.core.files.uploadedfile import UploadedFile
 from vouchers.codes import clean_code
 from vouchers.errors import UnreadableFile
 
-CODE_COLUMNS = ("code", "voucher", "vouchercode", "voucher_code", "_id")
-COURSE_COLUMNS = ("courseid", "course_id", "course")
-EXPIRY_COLUMNS = ("expireson", "expires_on")
+# Names of columns, compared without regard to case, spaces, `_` and `-`.
+CODE_COLUMN = re.compile(r"(voucher|coupon)?codes?|vouchers?|coupons?|id")
+COURSE_COLUMN = re.compile(r"course(id)?")
+EXPIRY_COLUMN = re.compile(r".*expir.*|valid(until|to|through|thru)")
+# Excel's own first line, which names the delimiter.
+SEPARATOR_LINE = re.compile(r"sep=.")
+# A line of a table, in a file that does not say it is one.
+CODE_AND_DAY = re.compile(r".+[,;]\s*\d{4}-\d{2}-\d{2}\s*")
+ADD_HEADER = "Put a first line such as code,expiresOn."
 LINE_MAX = 64 * 1024  # characters
 NO_DELIMITER = "\x1f"
 
@@ -41,6 +48,7 @@ class Layout:
     code: int = 0
     course: int | None = None
     expires_on: int | None = None
+    columns: int = 1
     has_header: bool = False
 
 
@@ -74,7 +82,7 @@ def read_file(file: BinaryIO, name: str = "") -> Iterator[Line]:
     layout: Layout | None = None
     empty = True
     for number, raw in _lines(file):
-        if not clean_code(raw):
+        if not clean_code(raw) or (layout is None and SEPARATOR_LINE.fullmatch(clean_code(raw))):
             continue
         if layout is None:
             layout = _layout_of(raw, name)
@@ -109,16 +117,14 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
 
 def _layout_of(first: str, name: str) -> Layout:
     for delimiter in (",", ";", "\t", NO_DELIMITER):
-        columns = [clean_code(cell).lower() for cell in _split(first, delimiter)]
-        code = _column(columns, CODE_COLUMNS)
+        try:
+            columns = [_column_name(cell) for cell in _split(first, delimiter)]
+        except csv.Error:
+            continue  # no header; the line itself is reported like any other
+        code = _column(columns, CODE_COLUMN)
         if code is not None:
-            return Layout(
-                delimiter,
-                code,
-                _column(columns, COURSE_COLUMNS),
-                _column(columns, EXPIRY_COLUMNS),
-                has_header=True,
-            )
+            course, expires_on = _column(columns, COURSE_COLUMN), _column(columns, EXPIRY_COLUMN)
+            return Layout(delimiter, code, course, expires_on, columns=len(columns), has_header=True)
     suffix = name.lower().rpartition(".")[2]
     if suffix == "tsv":
         return Layout("\t")
@@ -127,8 +133,12 @@ def _layout_of(first: str, name: str) -> Layout:
     return Layout()
 
 
-def _column(columns: list[str], names: tuple[str, ...]) -> int | None:
-    return next((at for at, column in enumerate(columns) if column in names), None)
+def _column_name(cell: str) -> str:
+    return re.sub(r"[\s_-]", "", clean_code(cell)).lower()
+
+
+def _column(columns: list[str], name: re.Pattern[str]) -> int | None:
+    return next((at for at, column in enumerate(columns) if name.fullmatch(column)), None)
 
 
 def _split(raw: str, delimiter: str) -> list[str]:
@@ -144,11 +154,21 @@ def _parse(number: int, raw: str, layout: Layout) -> Line:
         cells = _split(raw, layout.delimiter)
     except csv.Error:
         return Line(number, raw, fault="A quote is opened in this line and not closed.")
-    if not layout.has_header and any(cell.strip() for cell in cells[1:]):
-        fault = "The line has more than one column and the file has no header. Put a first line such as code,expiresOn."
+    if fault := _fault_of(raw, cells, layout):
         return Line(number, raw, fault=fault)
 
     def cell(at: int | None) -> str:
         return cells[at].strip() if at is not None and at < len(cells) else ""
 
     return Line(number, cell(layout.code), cell(layout.course), cell(layout.expires_on))
+
+
+def _fault_of(raw: str, cells: list[str], layout: Layout) -> str:
+    """Why the cells of a line cannot be told apart for sure; what is cut off could be half of a code."""
+    if any(cell.strip() for cell in cells[layout.columns :]):
+        if layout.has_header:
+            return "The line has more columns than the header. Quote a code that has the delimiter in it."
+        return f"The line has more than one column and the file has no header. {ADD_HEADER}"
+    if layout.delimiter == NO_DELIMITER and CODE_AND_DAY.fullmatch(raw):
+        return f"The line looks like a code and a day, and the file has no header. {ADD_HEADER}"
+    return ""

@@ -116,7 +116,7 @@ def _store(upload: Upload) -> Report:
         _execute(statement, names)
     report = _report(batch)
     Batch.objects.filter(pk=batch.pk).update(**report.counts)
-    return replace(report, filled=fill_waiting(upload.course))
+    return replace(report, filled=fill_waiting(upload.course, wait=True))
 
 
 def _cleaned(line: Line, upload: Upload) -> tuple[int, str, str, dt.date | None, str]:
@@ -177,7 +177,7 @@ def _execute(statement: str, names: dict[str, Any] | None = None) -> list[tuple[
 
 
 CREATE_STAGED = """
-DROP TABLE IF EXISTS staged, judged;
+DROP TABLE IF EXISTS pg_temp.staged, pg_temp.judged;
 CREATE TEMPORARY TABLE staged (
     line integer NOT NULL, given text NOT NULL, code text NOT NULL, expires_on date, fault text NOT NULL
 ) ON COMMIT DROP
@@ -204,7 +204,7 @@ JUDGE = """
 CREATE TEMPORARY TABLE judged ON COMMIT DROP AS
 SELECT s.line, s.given, s.fault, s.first_line, v.course_id, v.status
 FROM (
-    SELECT *, min(line) OVER (PARTITION BY CASE WHEN fault = '' THEN upper(code) ELSE line::text END) AS first_line
+    SELECT *, min(line) OVER (PARTITION BY fault = '', CASE WHEN fault = '' THEN upper(code) END) AS first_line
     FROM staged
 ) AS s
 LEFT JOIN vouchers_voucher v

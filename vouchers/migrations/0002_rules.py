@@ -34,8 +34,14 @@ BEGIN
 
     IF NEW.status = 'available' AND OLD.status IN ('issued', 'revoked') THEN
         -- Only a code its holder never saw, and only together with the end of its issuance: the trigger on
-        -- issuances stamps returned_at with the time of the transaction.
-        IF OLD.issued_at IS NULL OR NOT EXISTS (
+        -- issuances stamps returned_at with the time of the transaction. A sender that has just taken an email
+        -- of it is waited for.
+        PERFORM FROM vouchers_delivery d
+            WHERE d.issuance_id IN (SELECT i.id FROM vouchers_issuance i WHERE i.voucher_id = OLD.id)
+            FOR UPDATE;
+        IF OLD.issued_at IS NULL OR EXISTS (
+            SELECT FROM vouchers_issuance i WHERE i.voucher_id = OLD.id AND i.status <> 'returned'
+        ) OR NOT EXISTS (
             SELECT FROM vouchers_issuance i
             WHERE i.voucher_id = OLD.id AND i.status = 'returned'
                 AND i.returned_at = transaction_timestamp() AND i.seen_at IS NULL
@@ -66,11 +72,50 @@ END $$;
 CREATE TRIGGER voucher_rules BEFORE UPDATE OR DELETE ON vouchers_voucher
     FOR EACH ROW EXECUTE FUNCTION vouchers_voucher_rules();
 
+CREATE FUNCTION vouchers_voucher_begins() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a voucher begins as available, not as %', NEW.status
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'voucher_begins';
+END $$;
+
+CREATE TRIGGER voucher_begins BEFORE INSERT ON vouchers_voucher
+    FOR EACH ROW WHEN (NEW.status <> 'available') EXECUTE FUNCTION vouchers_voucher_begins();
+
+-- At the end of the transaction: whoever holds a voucher is written down, and so is how it was spent.
+CREATE FUNCTION vouchers_voucher_is_accounted_for() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    this bigint := CASE TG_TABLE_NAME WHEN 'vouchers_voucher' THEN (to_jsonb(NEW) ->> 'id')::bigint
+        ELSE (to_jsonb(NEW) ->> 'voucher_id')::bigint END;
+    now_is text := (SELECT v.status FROM vouchers_voucher v WHERE v.id = this);
+BEGIN
+    IF now_is = 'issued' AND NOT EXISTS (
+        SELECT FROM vouchers_issuance i WHERE i.voucher_id = this AND i.status = 'issued'
+    ) THEN
+        RAISE EXCEPTION 'voucher % is issued and no open issuance says to whom', this
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'voucher_issued_has_issuance';
+    END IF;
+    IF now_is = 'redeemed' AND NOT EXISTS (SELECT FROM vouchers_redemption r WHERE r.voucher_id = this) THEN
+        RAISE EXCEPTION 'voucher % is redeemed and no redemption says how', this
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'voucher_redeemed_has_redemption';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER voucher_is_accounted_for AFTER UPDATE ON vouchers_voucher
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (NEW.status IN ('issued', 'redeemed') AND NEW.status <> OLD.status)
+    EXECUTE FUNCTION vouchers_voucher_is_accounted_for();
+
 CREATE FUNCTION vouchers_issuance_rules() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RAISE EXCEPTION 'issuance % may not be deleted', OLD.id
             USING ERRCODE = 'check_violation', CONSTRAINT = 'issuance_is_kept';
+    END IF;
+
+    IF TG_OP = 'INSERT' AND NEW.status NOT IN ('waiting', 'issued') THEN
+        RAISE EXCEPTION 'an issuance begins as waiting or issued, not as %', NEW.status
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'issuance_begins';
     END IF;
 
     IF TG_OP = 'UPDATE' THEN
@@ -106,6 +151,11 @@ END $$;
 CREATE TRIGGER issuance_rules BEFORE INSERT OR UPDATE OR DELETE ON vouchers_issuance
     FOR EACH ROW EXECUTE FUNCTION vouchers_issuance_rules();
 
+CREATE CONSTRAINT TRIGGER issuance_returned_with_voucher AFTER UPDATE ON vouchers_issuance
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (NEW.status = 'returned' AND NEW.status <> OLD.status)
+    EXECUTE FUNCTION vouchers_voucher_is_accounted_for();
+
 CREATE FUNCTION vouchers_redemption_rules() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
@@ -125,10 +175,15 @@ CREATE TRIGGER redemption_rules BEFORE INSERT OR DELETE ON vouchers_redemption
 
 UNDO = """
 DROP TRIGGER redemption_rules ON vouchers_redemption;
+DROP TRIGGER issuance_returned_with_voucher ON vouchers_issuance;
 DROP TRIGGER issuance_rules ON vouchers_issuance;
+DROP TRIGGER voucher_is_accounted_for ON vouchers_voucher;
+DROP TRIGGER voucher_begins ON vouchers_voucher;
 DROP TRIGGER voucher_rules ON vouchers_voucher;
 DROP FUNCTION vouchers_redemption_rules();
 DROP FUNCTION vouchers_issuance_rules();
+DROP FUNCTION vouchers_voucher_is_accounted_for();
+DROP FUNCTION vouchers_voucher_begins();
 DROP FUNCTION vouchers_voucher_rules();
 """
 

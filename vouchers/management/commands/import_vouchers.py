@@ -41,6 +41,8 @@ class Command(DeskCommand):
         parser.add_argument("--strict", action="store_true", help="store nothing unless every line is a new code")
 
     def handle(self, *args: Any, path: str, rejects: str | None, **options: Any) -> None:
+        if rejects and Path(path).exists() and Path(rejects).exists() and Path(path).samefile(rejects):
+            raise CommandError("--rejects names the very file that is read. Give it another name.")
         with _opened(path) as file, _created(rejects) as rejects_file, transaction.atomic():
             report = self._import(file, path, **options)
             if rejects_file:
@@ -95,17 +97,27 @@ def _course(course_id: str, name: str | None) -> Course:
 
 @contextmanager
 def _opened(path: str) -> Iterator[BinaryIO]:
-    """The file. Standard input is taken in whole first, so that a slow one does not hold a transaction open."""
+    """The file. A pipe is taken in whole first, so that a slow one does not hold a transaction open."""
     if path != "-":
         try:
             file = Path(path).open("rb")  # noqa: SIM115  # closed by the context manager below
         except OSError as error:
             raise CommandError(f"{path} cannot be read: {error.strerror}.") from None
         with file:
-            yield file
+            if file.seekable():
+                yield file
+                return
+            with _copied(file) as copy:
+                yield copy
         return
+    with _copied(sys.stdin.buffer) as copy:
+        yield copy
+
+
+@contextmanager
+def _copied(pipe: BinaryIO) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+        shutil.copyfileobj(pipe, copy)
         copy.seek(0)
         yield cast(BinaryIO, copy)
 
