@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from config.embedded_postgres import ELSEWHERE, Account
+from tests.running import free_port
 
 TREE = Path(__file__).resolve().parent.parent
 OURS = (
@@ -41,13 +42,6 @@ def until(what: str, holds: Callable[[], bool], seconds: float = 90, said: Calla
     while not holds():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{said()}"
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass
