@@ -6,9 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import connection
+
+from courses.models import Course
+from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.summary import summary
 
 T = TypeVar("T")
 DEADLINE = 30  # seconds; reached only by a test that fails
@@ -62,3 +66,18 @@ def somebody_waits_for_a_lock() -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         return bool(cursor.fetchone()[0])
+
+
+def failures(results: list[Any]) -> list[Exception]:
+    return [result for result in results if isinstance(result, Exception)]
+
+
+def assert_books_are_right(course: Course) -> None:
+    """Every issued voucher is owed once, to its holder, and emailed once; the counts agree."""
+    issued = list(Voucher.objects.filter(course=course, status="issued"))
+    owed = {i.voucher_id: i.email for i in Issuance.objects.filter(course=course, status="issued")}
+    assert {voucher.pk: voucher.issued_to for voucher in issued} == owed
+    assert Delivery.objects.filter(issuance__course=course).count() == len(issued)
+    row = next(row for row in summary() if row["courseId"] == course.pk)
+    assert row["total"] == row["issued"] + row["remaining"] == Voucher.objects.filter(course=course).count()
+    assert row["issued"] == len(issued)
