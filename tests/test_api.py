@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import json
 import logging
 from typing import Any
@@ -162,6 +163,16 @@ class TestRequestID:
         given = client.get("/healthz", headers={"X-Request-ID": odd})["X-Request-ID"]
         assert given != odd
         assert len(given) == 32
+
+
+class TestProxies:
+    @pytest.mark.parametrize(("network", "status"), [("127.0.0.0/8", 200), ("10.0.0.0/8", 301)])
+    def test_it_believes_in_https_where_a_trusted_proxy_says_so(
+        self, client: Any, settings: Any, network: str, status: int
+    ) -> None:
+        settings.SECURE_SSL_REDIRECT = True
+        settings.TRUSTED_PROXIES = [ipaddress.ip_network(network)]
+        assert client.get("/api/courses", headers={"X-Forwarded-Proto": "https"}).status_code == status
 
 
 class TestCORS:

@@ -204,8 +204,7 @@ JUDGE = """
 CREATE TEMPORARY TABLE judged ON COMMIT DROP AS
 SELECT s.line, s.given, s.fault, s.first_line, v.course_id, v.status
 FROM (
-    SELECT *, min(line) OVER (PARTITION BY fault = '', CASE WHEN fault = '' THEN upper(code) END) AS first_line
-    FROM staged
+    SELECT *, min(line) OVER (PARTITION BY upper(code)) AS first_line FROM staged  -- a faulty line has no code
 ) AS s
 LEFT JOIN vouchers_voucher v
     ON s.fault = '' AND upper(v.code) = upper(s.code) AND v.batch_id IS DISTINCT FROM %(batch)s
