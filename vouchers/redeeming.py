@@ -48,7 +48,7 @@ def redeem_voucher(request: RedeemRequest) -> Redemption:
     with transaction.atomic():
         request.guesser.check()
         while voucher := _find(code, request):
-            if redemption := _same_request(voucher, request) or _spend(voucher, request):
+            if redemption := _repeat_or_refuse(voucher, request) or _spend(voucher, request):
                 return redemption
             # Changed between the look and the update: look again, and say why.
         request.guesser.record()
@@ -71,8 +71,9 @@ def _find(code: str, request: RedeemRequest) -> Voucher | None:
     return voucher
 
 
-def _same_request(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
-    """The first answer again where this very request spent the voucher. Raises what its state forbids."""
+def _repeat_or_refuse(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
+    """The first answer again where this very request spent the voucher; else raises what its state forbids, if
+    it forbids anything."""
     if voucher.status == Voucher.Status.REDEEMED:
         redemption = Redemption.objects.select_related("voucher", "purchase").filter(pk=voucher.pk).first()
         if redemption and request.idempotency_key and _is_by(redemption, request):
