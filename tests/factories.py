@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 
 from courses.models import Course, Purchase
 from vouchers.issuing import IssueRequest, issue_voucher
-from vouchers.models import ApiKey, Batch, Issuance, Voucher
+from vouchers.models import ApiKey, Batch, Delivery, Issuance, Voucher
 
 
 class CourseFactory(factory.django.DjangoModelFactory[Course]):
@@ -78,3 +78,9 @@ def make_key(*scopes: str) -> str:
     """A new API key, in clear."""
     _, key = ApiKey.objects.create_key(name="tests", scopes=list(scopes))
     return key
+
+
+def queue_emails(course: Course, *emails: str) -> list[Delivery]:
+    """An issued voucher and its queued email for each address."""
+    make_pool(course, len(emails))
+    return [issue_to(course, email).deliveries.get() for email in emails]

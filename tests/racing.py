@@ -51,11 +51,11 @@ def in_thread(deed: Callable[[], T]) -> Callable[[], T]:
     return join
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
-    """Asks until it is so; a deadline, not a guess at how long things take."""
+def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE, said: Callable[[], str] = str) -> None:
+    """Asks until it is so; a deadline, not a guess at how long things take. `said` is what to show if it never is."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came to be"
+        assert time.monotonic() < end, f"it never came to be in {seconds} s\n{said()}"
         threading.Event().wait(0.01)
 
 

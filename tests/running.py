@@ -97,8 +97,12 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def smtp() -> Iterator[SmtpServer]:
+def smtp(settings: Any) -> Iterator[SmtpServer]:
+    """A mail server, and the settings of this process that lead to it."""
     with running_smtp_server() as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.host, server.port
+        settings.DEFAULT_FROM_EMAIL = "Course Shop <vouchers@shop.example>"
         yield server
 
 

@@ -9,8 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import pytest
 from config import embedded_postgres
 from config.embedded_postgres import place
 from config.embedded_postgres import server as server_module
+from tests.racing import wait_until
 
 # Says where the server is, and then holds it until a line or the end of its input comes.
 USER = """
@@ -32,13 +32,6 @@ sys.stdin.readline()
 server.release()
 """
 TREE = Path(__file__).resolve().parent.parent
-
-
-def until(what: str, holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
 
 
 def user(home: Path) -> subprocess.Popen[str]:
@@ -93,7 +86,7 @@ def kept_clean(home: Path) -> Iterator[Path]:
             for server in [*embedded_postgres.held]:
                 if server.home == place:
                     server.release()
-            until("the server is gone", lambda: stopped(place) or not alive(postmaster(place)))
+            wait_until(lambda: stopped(place) or not alive(postmaster(place)))
         if home.is_symlink():
             assert place.parent == embedded_postgres.ELSEWHERE
             shutil.rmtree(place, ignore_errors=True)
@@ -141,7 +134,7 @@ def test_it_ends_when_its_last_user_is_killed(home: Path) -> None:
         assert ask(url, "SELECT 1") == 1
         each.kill()
         each.communicate()
-    until("the server is gone", lambda: stopped(home) and not alive(pid))
+    wait_until(lambda: stopped(home) and not alive(pid))
 
 
 def test_it_keeps_its_data_and_its_port(home: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError, transaction
 
 from courses.models import Course
-from tests.factories import BatchFactory, CourseFactory, VoucherFactory, issue_to, make_pool
+from tests.factories import BatchFactory, VoucherFactory, issue_to, make_pool
 from tests.racing import (
     assert_books_are_right,
     failures,
@@ -26,11 +26,6 @@ from vouchers.models import Batch, Issuance, Voucher
 from vouchers.summary import summary
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def course(transactional_db: None) -> Course:
-    return CourseFactory.create(id="JS101")
 
 
 def import_into(course: Course, codes: list[str]) -> storing.Report:

@@ -13,7 +13,7 @@ from django.test import Client
 from rest_framework.test import APIClient
 
 from courses.models import Course
-from tests.factories import CourseFactory, UserFactory, issue_to, make_key, make_pool
+from tests.factories import UserFactory, issue_to, make_key, make_pool
 from tests.racing import (
     DEADLINE,
     assert_books_are_right,
@@ -30,11 +30,6 @@ from vouchers.models import Issuance, Voucher
 from vouchers.models.voucher import VoucherQuerySet
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def course(transactional_db: None) -> Course:
-    return CourseFactory.create(id="JS101")
 
 
 class TestManyClients:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from rest_framework.test import APIClient
 
 from courses.models import Course
-from tests.factories import CourseFactory, issue_to, make_pool
+from tests.factories import issue_to, make_pool
 from tests.racing import (
     DEADLINE,
     failures,
@@ -29,11 +29,6 @@ from vouchers.models.voucher import VoucherQuerySet
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def course(transactional_db: None) -> Course:
-    return CourseFactory.create(id="JS101")
 
 
 class TestRedeemStorm:

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any
 import pytest
 
 from config.embedded_postgres import ELSEWHERE, Account
+from tests.racing import wait_until
 from tests.running import free_port
 
 TREE = Path(__file__).resolve().parent.parent
@@ -35,13 +35,6 @@ OURS = (
     "BIND",
     "EMAIL_URL",
 )
-
-
-def until(what: str, holds: Callable[[], bool], seconds: float = 90, said: Callable[[], str] = str) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{said()}"
-        time.sleep(0.05)
 
 
 @dataclass
@@ -91,7 +84,7 @@ class Desk:
                 start_new_session=True,
                 **self.run_as(),
             )
-        until("it says how to get in", self.started, said=lambda: self.output)
+        wait_until(self.started, 90, said=lambda: self.output)
         return self.output
 
     def started(self) -> bool:
@@ -155,7 +148,7 @@ def copied(place: Path, account: Account | None = None, python: str = sys.execut
         if desk.process and desk.process.poll() is None:
             desk.process.kill()
             desk.process.wait()
-        until("everything is gone", lambda: not desk.left(), said=lambda: "\n".join(desk.left()))
+        wait_until(lambda: not desk.left(), 90, said=lambda: "\n".join(desk.left()))
         home = (desk.tree / ".pg").resolve()
         if home.parent == ELSEWHERE:
             shutil.rmtree(home, ignore_errors=True)
@@ -218,14 +211,14 @@ def test_it_stops_in_order_at_ctrl_c(running: Desk) -> None:
 def test_it_starts_a_dead_child_again(running: Desk) -> None:
     killed = running.web()
     os.kill(killed, signal.SIGKILL)
-    until("another web server answers", lambda: running.web() != killed and running.answers())
+    wait_until(lambda: running.web() != killed and running.answers(), 90)
     assert "The web server ended" in running.output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no kernel tells the children")
 def test_it_leaves_nothing_behind_when_it_is_killed(running: Desk) -> None:
     running.stop(lambda pid: os.kill(pid, signal.SIGKILL))
-    until("everything is gone", running.is_gone, said=lambda: "\n".join(running.left()))
+    wait_until(running.is_gone, 90, said=lambda: "\n".join(running.left()))
 
 
 def test_it_names_the_port_that_is_taken(desk: Desk, first: str) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import smtplib
-import threading
-from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
-from django.db import connections, transaction
 from django.db.models.functions import Now
 from pytest_django import Settings
 
 from courses.models import Course
-from tests.factories import CourseFactory, issue_to, make_pool
-from tests.smtp_server import DROP, SmtpServer, running_smtp_server
+from tests.factories import queue_emails
+from tests.smtp_server import DROP, SmtpServer
 from vouchers.delivery import outbox, sending
 from vouchers.delivery.outbox import BACKOFF, claim_due, record_failure, record_sent
 from vouchers.delivery.sending import send_due
@@ -25,21 +22,6 @@ from vouchers.models import Delivery
 from vouchers.revoking import revoke_voucher
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def smtp(settings: Settings) -> Iterator[SmtpServer]:
-    with running_smtp_server() as server:
-        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-        settings.EMAIL_HOST, settings.EMAIL_PORT = server.host, server.port
-        settings.DEFAULT_FROM_EMAIL = "Course Shop <vouchers@shop.example>"
-        yield server
-
-
-def queue(course: Course, *emails: str) -> list[Delivery]:
-    """An issued voucher and its queued email for each address."""
-    make_pool(course, len(emails))
-    return [issue_to(course, email).deliveries.get() for email in emails]
 
 
 def make_due() -> None:
@@ -59,7 +41,7 @@ def code_of(delivery: Delivery) -> str:
 
 
 def test_it_sends_each_voucher_to_its_holder_alone(smtp: SmtpServer, course: Course) -> None:
-    deliveries = queue(course, "ann@example.com", "bob@example.com", "cid@example.com")
+    deliveries = queue_emails(course, "ann@example.com", "bob@example.com", "cid@example.com")
 
     assert send_due() == 3
 
@@ -89,7 +71,7 @@ def test_it_does_not_connect_when_nothing_is_due(smtp: SmtpServer) -> None:
 
 
 def test_it_gives_up_a_refused_recipient_at_once_and_goes_on(smtp: SmtpServer, course: Course) -> None:
-    _, bob, _ = queue(course, "ann@example.com", "bob@example.com", "cid@example.com")
+    _, bob, _ = queue_emails(course, "ann@example.com", "bob@example.com", "cid@example.com")
     smtp.answer("RCPT", "550 5.1.1 No such user <bob@example.com>", to="bob@example.com")
 
     assert send_due() == 2
@@ -101,7 +83,7 @@ def test_it_gives_up_a_refused_recipient_at_once_and_goes_on(smtp: SmtpServer, c
 
 
 def test_it_gives_up_a_message_that_is_refused_for_good(smtp: SmtpServer, course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     smtp.answer("DATA", "554 5.6.0 We do not like this message")
 
     assert send_due() == 0
@@ -112,7 +94,7 @@ def test_it_gives_up_a_message_that_is_refused_for_good(smtp: SmtpServer, course
 
 
 def test_it_tries_again_later_after_a_temporary_refusal(smtp: SmtpServer, course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     smtp.answer("RCPT", "451 4.7.1 Greylisted", times=1)
 
     assert send_due() == 0
@@ -128,7 +110,7 @@ def test_it_tries_again_later_after_a_temporary_refusal(smtp: SmtpServer, course
 
 
 def test_its_waits_grow_for_a_day_and_end_in_failure(smtp: SmtpServer, course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     smtp.answer("DATA", "452 4.2.2 Mailbox full")
 
     for expected in BACKOFF:
@@ -148,7 +130,7 @@ def test_its_waits_grow_for_a_day_and_end_in_failure(smtp: SmtpServer, course: C
 
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT"])
 def test_it_goes_on_after_a_dropped_connection(smtp: SmtpServer, course: Course, stage: str) -> None:
-    ann, bob = queue(course, "ann@example.com", "bob@example.com")
+    ann, bob = queue_emails(course, "ann@example.com", "bob@example.com")
     smtp.answer(stage, DROP, times=1)
 
     assert send_due() == 1
@@ -161,7 +143,7 @@ def test_it_goes_on_after_a_dropped_connection(smtp: SmtpServer, course: Course,
 
 
 def test_it_sends_the_same_email_again_when_the_answer_was_lost(smtp: SmtpServer, course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     smtp.answer("DATA", DROP, times=1)
 
     assert send_due() == 0
@@ -179,7 +161,7 @@ def test_it_sends_the_same_email_again_when_the_answer_was_lost(smtp: SmtpServer
 
 def test_it_does_not_wait_for_a_server_that_hangs(smtp: SmtpServer, course: Course, settings: Settings) -> None:
     settings.EMAIL_TIMEOUT = 1.5
-    ann, bob = queue(course, "ann@example.com", "bob@example.com")
+    ann, bob = queue_emails(course, "ann@example.com", "bob@example.com")
     smtp.answer("DATA", "250 OK", times=1, seconds=60)
 
     assert send_due() == 1
@@ -192,7 +174,7 @@ def test_it_does_not_wait_for_a_server_that_hangs(smtp: SmtpServer, course: Cour
 
 
 def test_it_opens_another_connection_when_the_server_limits_one(smtp: SmtpServer, course: Course) -> None:
-    queue(course, "ann@example.com", "bob@example.com", "cid@example.com", "dan@example.com")
+    queue_emails(course, "ann@example.com", "bob@example.com", "cid@example.com", "dan@example.com")
     smtp.per_connection = 1
 
     assert send_due() == 2
@@ -213,7 +195,7 @@ def assert_all_postponed(deliveries: list[Delivery], error: str) -> None:
 
 
 def test_it_puts_the_whole_batch_back_when_nobody_answers(smtp: SmtpServer, course: Course, settings: Settings) -> None:
-    deliveries = queue(course, "ann@example.com", "bob@example.com")
+    deliveries = queue_emails(course, "ann@example.com", "bob@example.com")
     right, settings.EMAIL_PORT = settings.EMAIL_PORT, 1
 
     assert send_due() == 0
@@ -226,7 +208,7 @@ def test_it_puts_the_whole_batch_back_when_nobody_answers(smtp: SmtpServer, cour
 
 def test_it_never_gives_up_over_a_wrong_password(smtp: SmtpServer, course: Course, settings: Settings) -> None:
     settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "shop", "wrong-password"
-    deliveries = queue(course, "ann@example.com", "bob@example.com")
+    deliveries = queue_emails(course, "ann@example.com", "bob@example.com")
 
     assert send_due() == 0
     assert_all_postponed(deliveries, "535")
@@ -252,7 +234,7 @@ def test_it_never_gives_up_over_a_wrong_password(smtp: SmtpServer, course: Cours
 def test_it_takes_a_refused_sender_for_its_own_trouble(
     smtp: SmtpServer, course: Course, stage: str, reply: str
 ) -> None:
-    deliveries = queue(course, "ann@example.com", "bob@example.com")
+    deliveries = queue_emails(course, "ann@example.com", "bob@example.com")
     smtp.answer(stage, reply)
 
     assert send_due() == 0
@@ -265,7 +247,7 @@ def test_it_takes_a_refused_greeting_for_its_own_trouble() -> None:
 
 
 def test_its_waits_for_an_absent_server_grow_with_the_age(smtp: SmtpServer, course: Course, settings: Settings) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     settings.EMAIL_PORT = 1
     for age, expected in [(120, 30), (1200, 300), (86_400, 600)]:
         Delivery.objects.update(created_at=Now() - dt.timedelta(seconds=age), due_at=Now())
@@ -274,7 +256,7 @@ def test_its_waits_for_an_absent_server_grow_with_the_age(smtp: SmtpServer, cour
 
 
 def test_it_does_not_send_what_was_revoked_in_the_meantime(smtp: SmtpServer, course: Course) -> None:
-    ann, _ = queue(course, "ann@example.com", "bob@example.com")
+    ann, _ = queue_emails(course, "ann@example.com", "bob@example.com")
     assert ann.issuance.voucher is not None
     revoke_voucher(ann.issuance.voucher, reason="refunded")
 
@@ -287,7 +269,7 @@ def test_it_does_not_send_what_was_revoked_in_the_meantime(smtp: SmtpServer, cou
 
 
 def test_it_does_not_send_what_expired_in_the_meantime(smtp: SmtpServer, course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     voucher = ann.issuance.voucher
     assert voucher is not None
     voucher.expires_on = dt.date(2020, 1, 1)
@@ -303,7 +285,7 @@ def test_it_does_not_send_what_expired_in_the_meantime(smtp: SmtpServer, course:
 def test_it_gives_back_what_it_has_no_time_for(
     smtp: SmtpServer, course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue(course, "ann@example.com", "bob@example.com")
+    queue_emails(course, "ann@example.com", "bob@example.com")
     # The first message takes longer than there is.
     clock = SimpleNamespace(monotonic=lambda: 1000.0 if smtp.received else 0.0)
 
@@ -320,7 +302,7 @@ def test_it_gives_back_what_it_has_no_time_for(
 def test_it_begins_no_message_in_the_second_half_of_its_lease(
     smtp: SmtpServer, course: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue(course, "ann@example.com", "bob@example.com")
+    queue_emails(course, "ann@example.com", "bob@example.com")
     half = outbox.LEASE.total_seconds() / 2
     clock = SimpleNamespace(monotonic=lambda: half if smtp.received else 0.0)
     monkeypatch.setattr(sending, "time", clock)
@@ -331,7 +313,7 @@ def test_it_begins_no_message_in_the_second_half_of_its_lease(
 def test_its_log_lines_name_neither_code_nor_address(
     smtp: SmtpServer, course: Course, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     smtp.answer("RCPT", f"451 Greylisted ann@example.com {code_of(ann)}")
 
     with caplog.at_level(logging.INFO):
@@ -344,7 +326,7 @@ def test_its_log_lines_name_neither_code_nor_address(
 
 
 def test_it_takes_over_when_a_lease_ends(smtp: SmtpServer, course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     (first,) = claim_due(10)  # and then this sender is killed
 
     assert send_due() == 0
@@ -357,7 +339,7 @@ def test_it_takes_over_when_a_lease_ends(smtp: SmtpServer, course: Course) -> No
 
 
 def test_a_late_answer_does_not_overwrite_the_record_of_the_next_sender(course: Course) -> None:
-    (ann,) = queue(course, "ann@example.com")
+    (ann,) = queue_emails(course, "ann@example.com")
     (first,) = claim_due(10)
     make_due()
     (second,) = claim_due(10)
@@ -373,80 +355,3 @@ def test_a_late_answer_does_not_overwrite_the_record_of_the_next_sender(course: 
     assert not record_sent(first, "provider-1")
     ann.refresh_from_db()
     assert (ann.status, ann.provider_id) == (Delivery.Status.SENT, "provider-2")
-
-
-# Two senders at once --------------------------------------------------------------------------------
-
-
-def in_threads(*jobs: Callable[[], object]) -> list[object]:
-    """Runs the jobs at once, each on a connection of its own; what they return, in order."""
-    start = threading.Barrier(len(jobs), timeout=30)
-    results: list[object] = [None] * len(jobs)
-
-    def run(place: int, job: Callable[[], object]) -> None:
-        try:
-            connections["default"].ensure_connection()
-            start.wait()
-            results[place] = job()
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=run, args=(place, job)) for place, job in enumerate(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
-
-
-def claim_without_lock(both_have_read: threading.Barrier) -> Callable[[int], list[Delivery]]:
-    """`claim_due` as it would be without its lock: both have read before either has written."""
-
-    def claim(limit: int) -> list[Delivery]:
-        due = list(Delivery.objects.due()[:limit])
-        both_have_read.wait()
-        Delivery.objects.filter(pk__in=[delivery.pk for delivery in due]).update(
-            status=Delivery.Status.SENDING, due_at=Now() + outbox.LEASE
-        )
-        return due
-
-    return claim
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_senders_at_once_send_each_email_once(smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "BATCH", 3)
-    emails = [f"buyer{n}@example.com" for n in range(30)]
-    queue(CourseFactory.create(), *emails)
-    smtp.answer("DATA", "250 OK", seconds=0.01)
-
-    sent = in_threads(send_due, send_due)
-
-    assert sum(number for number in sent if isinstance(number, int)) == 30
-    assert 0 not in sent
-    assert sorted(smtp.recipients) == sorted(emails)
-    assert not Delivery.objects.exclude(status=Delivery.Status.SENT, attempts=1).exists()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_without_the_lock_two_senders_would_send_the_same_email(
-    smtp: SmtpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox, "claim_due", claim_without_lock(threading.Barrier(2, timeout=30)))
-    queue(CourseFactory.create(), "ann@example.com")
-
-    in_threads(send_due, send_due)
-
-    assert smtp.recipients == ["ann@example.com", "ann@example.com"]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_sender_passes_by_what_another_is_just_taking() -> None:
-    queue(CourseFactory.create(), "ann@example.com", "bob@example.com")
-
-    with transaction.atomic():
-        (first,) = claim_due(1)
-        (others,) = in_threads(lambda: [delivery.email for delivery in claim_due(10)])
-
-    assert first.email == "ann@example.com"
-    assert others == ["bob@example.com"]

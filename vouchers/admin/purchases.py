@@ -9,38 +9,28 @@ from courses.models import Course, Purchase
 from vouchers.admin.base import LedgerAdmin, link_to
 from vouchers.models import Redemption, Voucher
 
+FACTS = (
+    "reference",
+    "provider",
+    "course_link",
+    "email",
+    "quantity",
+    "amount",
+    "currency",
+    "created_at",
+    "paid_at",
+    "refunded_at",
+    "disputed_at",
+)
+
 
 @admin.register(Purchase)
 class PurchaseAdmin(LedgerAdmin[Purchase]):
-    list_display = [
-        "reference",
-        "provider",
-        "course_link",
-        "email",
-        "quantity",
-        "amount",
-        "currency",
-        "created_at",
-        "paid_at",
-        "refunded_at",
-        "disputed_at",
-    ]
+    list_display = FACTS
     list_filter = ["provider", "course"]
     search_fields = ["reference", "email__iexact"]
     search_help_text = "The provider's whole reference, or a whole email address."
-    fields = [
-        "provider",
-        "reference",
-        "course_link",
-        "email",
-        "quantity",
-        "amount",
-        "currency",
-        "created_at",
-        "paid_at",
-        "refunded_at",
-        "disputed_at",
-    ]
+    fields = FACTS
     readonly_fields = ["course_link"]
 
     @admin.display(description="course")

@@ -27,6 +27,8 @@ from vouchers.codes import clean_code, fault_of
 from vouchers.models import Batch, Delivery, Issuance, Redemption, Voucher
 from vouchers.revoking import revoke_voucher
 
+FATE = ("issued_to", "issued_at", "redeemed_at", "revoked_at", "revoked_reason", "held_since")
+
 
 class RevokeForm(forms.Form):
     reason = forms.CharField(
@@ -81,33 +83,9 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
     actions = ["revoke", "resend"]
     fieldsets = [
         (None, {"fields": ["code", "course_link", "shown_status", "expires_on", "batch_link", "note"]}),
-        (
-            "What became of it",
-            {
-                "fields": [
-                    "issued_to",
-                    "issued_at",
-                    "redeemed_at",
-                    "revoked_at",
-                    "revoked_reason",
-                    "held_since",
-                ]
-            },
-        ),
+        ("What became of it", {"fields": FATE}),
     ]
-    readonly_fields = [
-        "code",
-        "course_link",
-        "shown_status",
-        "expires_on",
-        "batch_link",
-        "issued_to",
-        "issued_at",
-        "redeemed_at",
-        "revoked_at",
-        "revoked_reason",
-        "held_since",
-    ]
+    readonly_fields = ["code", "course_link", "shown_status", "expires_on", "batch_link", *FATE]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -229,6 +207,6 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
 def find(vouchers: QuerySet[Voucher], term: str) -> QuerySet[Voucher]:
     """Vouchers with this very code, or held by this very email."""
     term = clean_code(term)
-    by_code = Voucher.objects.with_code(term).order_by().values("pk")
-    by_email = Voucher.objects.held_by(term).exclude(issued_to="").order_by().values("pk")
+    by_code = Voucher.objects.with_code(term).values("pk")
+    by_email = Voucher.objects.held_by(term).values("pk")
     return vouchers.filter(pk__in=by_code.union(by_email, all=True))

@@ -29,6 +29,7 @@ REFUSALS = {
     503: ("The database did not answer.", ["unavailable"]),
 }
 ALWAYS = (405, 500, 503)
+OF_A_BODY = (400, 411, 413, 415)
 CSV_LINES = 500
 
 

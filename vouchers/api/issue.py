@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
-from vouchers.api.documents import IDEMPOTENCY_KEY, VoucherDocument, refusals, voucher_document
+from vouchers.api.documents import IDEMPOTENCY_KEY, OF_A_BODY, VoucherDocument, refusals, voucher_document
 from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher
 from vouchers.models import ApiKey, Issuance, Voucher
 
@@ -55,12 +55,9 @@ class IssueVoucher(DeskView):
             202: OpenApiResponse(Waiting, description="The pool is empty; the buyer is queued."),
         }
         | refusals(
-            400,
+            *OF_A_BODY,
             401,
             403,
-            411,
-            413,
-            415,
             s404=["course_not_found"],
             s409=["request_in_progress", "issuance_closed"],
             s422=["idempotency_key_reused"],

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from vouchers.api.authentication import ApiKeyAuthentication
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
-from vouchers.api.documents import IDEMPOTENCY_KEY, PUBLIC, refusals
+from vouchers.api.documents import IDEMPOTENCY_KEY, OF_A_BODY, PUBLIC, refusals
 from vouchers.guesses import Guesser
 from vouchers.models import ApiKey
 from vouchers.redeeming import RedeemRequest, redeem_voucher
@@ -62,11 +62,8 @@ class RedeemVoucher(DeskView):
         request=RedeemBody,
         responses={200: OpenApiResponse(Redeemed, description="This call, and only this call, spent the voucher.")}
         | refusals(
-            400,
+            *OF_A_BODY,
             403,
-            411,
-            413,
-            415,
             s400=["invalid_code"],
             s401=["authentication_failed"],
             s404=["voucher_not_found"],

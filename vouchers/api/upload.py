@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from vouchers.api.base import DeskJSONParser, DeskView, actor_of, content_length, validated
-from vouchers.api.documents import refusals
+from vouchers.api.documents import OF_A_BODY, refusals
 from vouchers.errors import InvalidRequest, NothingOffered, TooLarge
 from vouchers.importing.reading import Line, opened, read_file, read_list, sha256_of
 from vouchers.importing.storing import Report, Upload, import_codes
@@ -79,12 +79,9 @@ class UploadVouchers(DeskView):
             409: OpenApiResponse(UploadedWithSkips, description="Some codes already exist; the rest was stored."),
         }
         | refusals(
-            400,
+            *OF_A_BODY,
             401,
             403,
-            411,
-            413,
-            415,
             s400=["missing_course_or_vouchers", "unreadable_file"],
             s404=["course_not_found"],
         )

@@ -91,7 +91,8 @@ def rejected_lines(batch: Batch | None) -> Iterator[Rejected]:
 
 def _stage(upload: Upload, lines: Iterable[Line]) -> None:
     _execute(CREATE_STAGED)
-    with connection.cursor() as cursor, cursor.copy(COPY_STAGED) as copy:
+    # Django translates the errors of a cursor's own methods, and COPY is none of them.
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY_STAGED) as copy:
         for line in lines:
             copy.write_row(_cleaned(line, upload))
     _execute("ANALYZE staged")
