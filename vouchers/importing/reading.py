@@ -108,9 +108,8 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, str]]:
                 raise UnreadableFile(f"Line {number} is longer than {LINE_MAX} characters. Put one code on each line.")
             yield number, raw.rstrip("\r\n")
     except UnicodeDecodeError:
-        raise UnreadableFile(
-            f"After line {number} the file is not UTF-8 text. Save it as a CSV or text file in UTF-8."
-        ) from None
+        where = f"After line {number} the" if number else "The"
+        raise UnreadableFile(f"{where} file is not UTF-8 text. Save it as a CSV or text file in UTF-8.") from None
     finally:
         text.detach()
 
