@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from courses.models import Course
 from tests.conftest import Caller
 from tests.factories import CourseFactory, issue_to, make_pool
+from tests.test_spreadsheets import workbook
 from vouchers.models import Batch, RejectedLine, Voucher
 
 pytestmark = pytest.mark.django_db
@@ -109,9 +110,13 @@ def test_it_reports_the_first_thousand_and_keeps_all(client: APIClient, course: 
         b"\xef\xbb\xbfcode\nAAAA-1\n\n\nAAAA-2\n",
         b'voucherCode;note\n"AAAA-1";"x;y"\nAAAA-2;\n',
         b"_id\tcourseId\nAAAA-1\tJS101\nAAAA-2\tJS101\n",
+        "AAAA-1\nAAAA-2\n".encode("utf-16"),
+        b"code,note\nAAAA-1,Caf\xe9\nAAAA-2,\n",
+        b'["AAAA-1", {"code": "AAAA-2"}]',
+        workbook(["code"], ["AAAA-1"], ["AAAA-2"]),
     ],
 )
-def test_it_reads_text_files(client: APIClient, course: Course, content: bytes) -> None:
+def test_it_reads_files_of_all_kinds(client: APIClient, course: Course, content: bytes) -> None:
     response = upload_file(client, content)
     assert response.status_code == 200, response.json()
     assert set(Voucher.objects.values_list("code", flat=True)) == {"AAAA-1", "AAAA-2"}
@@ -123,8 +128,10 @@ def test_it_reads_text_files(client: APIClient, course: Course, content: bytes) 
     ("content", "sentence"),
     [
         (b"AAAA-1\nPK\x03\x04\x00", "Line 2 holds binary data"),
-        (b"AAAA-1\n\xff\xfe\xff", "is not UTF-8 text"),
-        ("AAAA-1\n".encode("utf-16"), "is not UTF-8 text"),
+        (b"AAAA-1\n\xff\xfe\x81", "Line 2 holds binary data"),
+        (b'["AAAA-1", 7]', "Element 2 is a number, not a string"),
+        (b'["AAAA-1", "AAAA-2"', "After element 2 the file is not valid JSON"),
+        (workbook(["AAAA-1"])[:-20], "The spreadsheet is damaged"),
         (b"", "There are no codes in it"),
         (b"\n \r\n\xe2\x80\x8b\n", "There are no codes in it"),
         (b"code\n", "There are no codes in it"),

@@ -9,6 +9,7 @@ import unicodedata
 CODE_FORM = r"^[A-Za-z0-9][!-~]{3,127}$"
 CODE_MAX = 128
 
+_shortened_number = re.compile(r"\d([.,]\d+)?E[+-]\d+", re.IGNORECASE | re.ASCII)
 _form = re.compile(CODE_FORM.removesuffix("$") + r"\Z")
 # Invisible, and not in the category of format characters: joiners and variation selectors.
 _INVISIBLE = frozenset("\u034f\u180b\u180c\u180d") | {chr(c) for c in range(0xFE00, 0xFE10)}
@@ -48,3 +49,10 @@ def fault_of(code: str) -> str:
     if odd is not None:
         return f"The code has a character that is not printable ASCII: {unicodedata.name(odd, hex(ord(odd)))}."
     return "The code does not begin with a letter or a digit."
+
+
+def mangled(code: str) -> str:
+    """Why a cleaned code is not what was meant, as a sentence: spreadsheets shorten long numbers to 1.23E+15."""
+    if _shortened_number.fullmatch(code):
+        return "A spreadsheet has turned this code into a number. Format the column as text and put the codes in again."
+    return ""

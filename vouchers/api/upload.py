@@ -31,7 +31,7 @@ class UploadJSON(UploadBody):
 
 
 class UploadForm(UploadBody):
-    file = serializers.FileField(help_text="One code a line, or a CSV with a header. UTF-8.")
+    file = serializers.FileField(help_text="Text, CSV, TSV, XLSX or JSON; told by its content.")
 
 
 class UploadCounts(serializers.Serializer[Any]):
