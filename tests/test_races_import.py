@@ -19,6 +19,7 @@ from tests.racing import (
 )
 from vouchers.importing import storing
 from vouchers.importing.reading import read_list
+from vouchers.importing.statements import INSERT_NEW
 from vouchers.importing.storing import Upload, import_codes
 from vouchers.issuing import sweep_waiting
 from vouchers.locks import try_lock_name
@@ -89,8 +90,8 @@ class TestImport:
     def test_control_in_the_order_of_the_files_they_lock_each_other_out(
         self, course: Course, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        by_line = storing.INSERT_NEW.replace("ORDER BY upper(code)\nON CONFLICT", "ORDER BY line\nON CONFLICT")
-        assert by_line != storing.INSERT_NEW
+        by_line = INSERT_NEW.replace("ORDER BY nth\nON CONFLICT", "ORDER BY line\nON CONFLICT")
+        assert by_line != INSERT_NEW
         monkeypatch.setattr(storing, "INSERT_NEW", by_line)
         with pytest.raises(OperationalError, match="deadlock"):
             self.upload_against_another(course)

@@ -136,3 +136,14 @@ class NotResendable(DeskError):
 class NotRevocable(DeskError):
     status = 409
     code = "not_revocable"
+
+
+class BatchMovedOn(DeskError):
+    status = 409
+    code = "batch_moved_on"
+    message = "This batch has been confirmed, cancelled or undone in the meantime. Nothing was done."
+
+
+class NotUndoable(DeskError):
+    status = 409
+    code = "not_undoable"

@@ -173,6 +173,8 @@ def fill_waiting(course: Course, *, wait: bool = False) -> int:
     another transaction is at it, this one waits for it, or leaves it to that one and to the sweeper.
     """
     filled = 0
+    # A long import read the course minutes ago, and staff may have raised its minimum validity since.
+    course = Course.objects.get(pk=course.pk)
     if not Voucher.objects.pool(course).exists():
         return filled
     if wait:

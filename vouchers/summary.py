@@ -46,8 +46,9 @@ def with_counts(courses: QuerySet[Course]) -> QuerySet[CountedCourse]:
     What was withdrawn before anyone held it is in neither. `redeemed`, `expired` and `revoked` count vouchers
     by the status a list of them shows.
     """
-    past = Q(vouchers__status__in=Voucher.OPEN, vouchers__valid_until__lt=timezone.localdate())
-    remaining = Q(vouchers__status=Voucher.Status.AVAILABLE, vouchers__valid_until__gte=course_cutoff_in_sql())
+    today = timezone.localdate()
+    past = Q(vouchers__status__in=Voucher.OPEN, vouchers__valid_until__lt=today)
+    remaining = Q(vouchers__status=Voucher.Status.AVAILABLE, vouchers__valid_until__gte=course_cutoff_in_sql(today))
     queue = Issuance.objects.filter(course=OuterRef("pk"), status=Issuance.Status.WAITING).order_by()
     return courses.annotate(
         issued=Count("vouchers", filter=Q(vouchers__issued_at__isnull=False)),

@@ -13,6 +13,8 @@ import logging
 import threading
 
 from asgiref.sync import sync_to_async
+from django.db import InterfaceError, OperationalError
+from procrastinate import JobContext, RetryStrategy
 from procrastinate.contrib.django import app
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
@@ -20,11 +22,14 @@ from procrastinate.jobs import Status
 from vouchers import issuing
 from vouchers.delivery import sending
 from vouchers.guesses import forget_old_guesses
+from vouchers.importing import steps
 
 logger = logging.getLogger(__name__)
 
 KEEP_JOBS_HOURS = 24
 KEEP_FAILED_JOBS_HOURS = 7 * 24
+BATCH_ATTEMPTS = 60
+PASSING: list[type[Exception]] = [steps.BatchBusy, OperationalError, InterfaceError]
 # A worker has several threads and a slow mail server: without this, each of them would end up sending, and
 # nobody would fill the queues.
 one_sender_per_worker = threading.Lock()
@@ -47,6 +52,17 @@ def fill_queues(timestamp: int) -> None:
     issuing.sweep_waiting()
 
 
+@app.task(pass_context=True, retry=RetryStrategy(max_attempts=BATCH_ATTEMPTS, wait=5, retry_exceptions=PASSING))
+def carry_on_batch(context: JobContext, batch_id: int) -> None:
+    """Tried again while another process is at the batch, and after troubles of the database, for some minutes."""
+    try:
+        steps.carry_on(batch_id)
+    except Exception as error:
+        if not isinstance(error, tuple(PASSING)) or context.job.attempts >= BATCH_ATTEMPTS:
+            steps.give_up(batch_id)
+        raise
+
+
 @app.periodic(cron="* * * * *")
 @app.task(queueing_lock="recover_stalled_jobs")
 async def recover_stalled_jobs(timestamp: int) -> None:
@@ -66,5 +82,6 @@ async def recover_stalled_jobs(timestamp: int) -> None:
 @app.task(queueing_lock="tidy_up")
 async def tidy_up(timestamp: int) -> None:
     await sync_to_async(forget_old_guesses)()
+    await sync_to_async(steps.forget_unconfirmed)()
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS_HOURS, include_cancelled=True, include_aborted=True)
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_FAILED_JOBS_HOURS, include_failed=True)

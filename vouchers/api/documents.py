@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import serializers
 
+from vouchers.importing.storing import Rejected
 from vouchers.models import Voucher
 
 # Why each status is answered, and with which codes; the contract's tables.
@@ -61,12 +63,23 @@ def voucher_document(voucher: Voucher) -> dict[str, Any]:
 
 
 def voucher_csv(vouchers: Iterable[Voucher]) -> Iterator[str]:
-    """The same as lines of CSV, some hundred at a time, with a header, and no cell that a spreadsheet would run."""
+    """The same as a CSV."""
+    return csv_of(VoucherDocument().fields, (voucher_document(voucher).values() for voucher in vouchers))
+
+
+def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[str]:
+    """Lines that were not stored, as a CSV that can be mended and uploaded again."""
+    header = ["line", "code", "courseId", "expiresOn", "kind", "reason"]
+    return csv_of(header, (astuple(line) for line in rejected))
+
+
+def csv_of(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """Lines of CSV, some hundred at a time, and no cell that a spreadsheet would run."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(VoucherDocument().fields)
-    for number, voucher in enumerate(vouchers, 1):
-        writer.writerow(map(harmless_cell, voucher_document(voucher).values()))
+    writer.writerow(header)
+    for number, row in enumerate(rows, 1):
+        writer.writerow(map(harmless_cell, row))
         if number % CSV_LINES == 0:
             yield text.getvalue()
             text.seek(0)

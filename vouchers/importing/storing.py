@@ -7,22 +7,49 @@ what was rejected and why, and fills the queue of waiting buyers: all of it or n
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from courses.models import Course
-from vouchers.codes import clean_code, fault_of
+from vouchers.codes import clean_code, fault_of, mangled
 from vouchers.errors import InvalidRequest
 from vouchers.importing.reading import Line
+from vouchers.importing.statements import (
+    COPY_STAGED,
+    COUNT_FRESH,
+    COUNT_JUDGED,
+    CREATE_FRESH,
+    CREATE_STAGED,
+    INSERT_NEW,
+    JUDGE,
+    KEEP_REJECTED,
+    SELECT_FIRST,
+    SELECT_REJECTED,
+)
 from vouchers.issuing import fill_waiting
 from vouchers.models import Batch
 
 REPORTED = 1000
+FIRST_LINES = 10
 GIVEN_MAX = 200
+# So many codes at a time: often enough to say how far it is, and to be cancelled.
+SLICE = 50_000
+WATCHED_LINES = 1000
+# How far an import of 1,000,000 codes is when all are read, and when all are inserted; measured.
+READ, INSERTED = 0.15, 0.75
+
+Watch = Callable[[float], None]
+"""Told how far an import is, from 0 to 1; whatever it raises ends the import, and nothing is stored."""
+
+
+def nobody(share: float) -> None:
+    """For imports that nobody watches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +62,31 @@ class Upload:
     expires_on: dt.date | None = None
     file_name: str = ""
     sha256: str = ""
+    pattern: str = ""
+
+    @classmethod
+    def of(cls, batch: Batch) -> Upload:
+        return cls(
+            course=batch.course,
+            actor=batch.actor,
+            source=batch.source,
+            expires_on=batch.expires_on,
+            file_name=batch.file_name,
+            sha256=batch.sha256,
+            pattern=batch.pattern,
+        )
+
+    def new_batch(self, **more: Any) -> Batch:
+        return Batch.objects.create(
+            course=self.course,
+            actor=self.actor[:200],
+            source=self.source,
+            file_name=self.file_name[:255],
+            sha256=self.sha256,
+            expires_on=self.expires_on,
+            pattern=self.pattern,
+            **more,
+        )
 
 
 @dataclass(frozen=True)
@@ -43,40 +95,72 @@ class Rejected:
 
     line: int
     code: str
+    course: str
+    expires_on: str
     kind: str
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """`read = inserted + duplicates + invalid`. `batch` is None after a dry run; `rejected` are the first
-    1,000 of each kind, in the order of their lines."""
+    """`read = inserted + duplicates + invalid`; `repeated` of the duplicates are of an earlier line of the same
+    upload. `batch` is None after a dry run; `rejected` are the first 1,000 of each kind, in the order of their
+    lines."""
 
     batch: Batch | None
     read: int
     inserted: int
     duplicates: int
+    repeated: int
     invalid: int
     filled: int = 0
     rejected: list[Rejected] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("read", "inserted", "duplicates", "invalid")}
+        names = ("read", "inserted", "duplicates", "repeated", "invalid", "filled")
+        return {name: getattr(self, name) for name in names}
 
     def of_kind(self, kind: str) -> list[Rejected]:
         return [rejected for rejected in self.rejected if rejected.kind == kind]
 
 
-def import_codes(upload: Upload, lines: Iterable[Line], *, dry_run: bool = False) -> Report:
-    """Stores the codes of `lines`. Raises `InvalidRequest` for an expiry in the past, and whatever reading
-    raises (`UnreadableFile`); then nothing is stored."""
-    if upload.expires_on and upload.expires_on < timezone.localdate():
-        raise InvalidRequest("expiresOn is already past.", fields={"expiresOn": ["This day is already past."]})
+def import_codes(
+    upload: Upload, lines: Iterable[Line], *, dry_run: bool = False, batch: Batch | None = None, watch: Watch = nobody
+) -> Report:
+    """Stores the codes of `lines`, in `batch` where one waits for them. Raises `InvalidRequest` for an expiry in
+    the past, and whatever reading or `watch` raises (`UnreadableFile`); then nothing is stored."""
     with transaction.atomic():
-        _execute("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
         _stage(upload, lines)
-        return _try(upload) if dry_run else _store(upload)
+        return _try(upload) if dry_run else _store(upload, batch or upload.new_batch(), watch)
+
+
+def check_codes(batch: Batch, lines: Iterable[Line]) -> Report:
+    """Writes into the batch what storing it would do now: its counts, its first lines and its rejected lines.
+    Raises the same."""
+    upload = Upload.of(batch)
+    with transaction.atomic():
+        _stage(upload, lines)
+        report = _try(upload)
+        _keep(report, batch)
+        [(first,)] = _execute(SELECT_FIRST, {"limit": FIRST_LINES})
+        Batch.objects.filter(pk=batch.pk).update(first_lines=json.loads(first))
+        return report
+
+
+def watched(lines: Iterable[Line], share: Callable[[], float], watch: Watch, up_to: float = READ) -> Iterator[Line]:
+    """The same lines; `share` says from 0 to 1 how much of them has been read, and `up_to` how far that is."""
+    for number, line in enumerate(lines):
+        if number % WATCHED_LINES == 0:
+            watch(up_to * share())
+        yield line
+
+
+def share_read(file: BinaryIO) -> Callable[[], float]:
+    """How much of a file has been read; leaves it at its beginning."""
+    size = file.seek(0, io.SEEK_END) or 1
+    file.seek(0)
+    return lambda: file.tell() / size
 
 
 def rejected_lines(batch: Batch | None) -> Iterator[Rejected]:
@@ -86,10 +170,13 @@ def rejected_lines(batch: Batch | None) -> Iterator[Rejected]:
         yield from _rejected(limit=None)
     else:
         for row in batch.rejected_lines.order_by("line").iterator():
-            yield Rejected(row.line, row.code, row.kind, row.reason)
+            yield Rejected(row.line, row.code, row.course, row.expires_on, row.kind, row.reason)
 
 
 def _stage(upload: Upload, lines: Iterable[Line]) -> None:
+    if upload.expires_on and upload.expires_on < timezone.localdate():
+        raise InvalidRequest("expiresOn is already past.", fields={"expiresOn": ["This day is already past."]})
+    _execute("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
     _execute(CREATE_STAGED)
     # Django translates the errors of a cursor's own methods, and COPY is none of them.
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY_STAGED) as copy:
@@ -103,33 +190,39 @@ def _try(upload: Upload) -> Report:
     return _report(None)
 
 
-def _store(upload: Upload) -> Report:
-    batch = Batch.objects.create(
-        course=upload.course,
-        actor=upload.actor[:200],
-        source=upload.source,
-        file_name=upload.file_name[:255],
-        sha256=upload.sha256,
-        expires_on=upload.expires_on,
-    )
+def _store(upload: Upload, batch: Batch, watch: Watch) -> Report:
     names = {"batch": batch.pk, "course": upload.course.pk}
-    for statement in (INSERT_NEW, JUDGE, KEEP_REJECTED):
-        _execute(statement, names)
-    report = _report(batch)
+    _execute(CREATE_FRESH)
+    [(fresh,)] = _execute(COUNT_FRESH)
+    for after in range(0, fresh, SLICE):
+        watch(READ + (INSERTED - READ) * after / fresh)
+        _execute(INSERT_NEW, {**names, "after": after, "until": after + SLICE})
+    watch(INSERTED)
+    _execute(JUDGE, names)
+    report = replace(_report(batch), filled=fill_waiting(upload.course, wait=True))
+    _keep(report, batch)
+    return report
+
+
+def _keep(report: Report, batch: Batch) -> None:
+    """The verdict on each line, in place of an earlier one."""
+    batch.rejected_lines.all().delete()
+    _execute(KEEP_REJECTED, {"batch": batch.pk})
     Batch.objects.filter(pk=batch.pk).update(**report.counts)
-    return replace(report, filled=fill_waiting(upload.course, wait=True))
 
 
-def _cleaned(line: Line, upload: Upload) -> tuple[int, str, str, dt.date | None, str]:
-    """The columns of `staged`: line, as given, cleaned, last valid day, what is wrong."""
+def _cleaned(line: Line, upload: Upload) -> tuple[int, str, str, str, str, dt.date | None, str]:
+    """The columns of `staged`: line; code, course and expiry as given; cleaned code, last valid day, what is wrong."""
     code = clean_code(line.code)
     expires_on, expiry_fault = _expiry(line.expires_on, upload.expires_on)
-    fault = line.fault or fault_of(code) or expiry_fault
+    fault = line.fault or fault_of(code) or mangled(code) or expiry_fault
     if not fault and line.course and line.course != upload.course.pk:
         fault = f"The line names course {line.course[:64]}, and this upload is for {upload.course.pk}."
     return (
         line.number,
         _storable(line.code[:GIVEN_MAX]),
+        _storable(line.course[:64]),
+        _storable(line.expires_on[:40]),
         code if not fault else "",
         expires_on,
         _storable(fault),
@@ -154,12 +247,13 @@ def _expiry(given: str, default: dt.date | None) -> tuple[dt.date | None, str]:
 
 
 def _report(batch: Batch | None) -> Report:
-    read, inserted, duplicates, invalid = _execute(COUNT_JUDGED)[0]
+    read, inserted, duplicates, repeated, invalid = _execute(COUNT_JUDGED)[0]
     return Report(
         batch=batch,
         read=read,
         inserted=inserted,
         duplicates=duplicates,
+        repeated=repeated,
         invalid=invalid,
         rejected=list(_rejected(limit=REPORTED)),
     )
@@ -175,70 +269,3 @@ def _execute(statement: str, names: dict[str, Any] | None = None) -> list[tuple[
     with connection.cursor() as cursor:
         cursor.execute(statement, names)
         return cursor.fetchall() if cursor.description else []
-
-
-CREATE_STAGED = """
-DROP TABLE IF EXISTS pg_temp.staged, pg_temp.judged;
-CREATE TEMPORARY TABLE staged (
-    line integer NOT NULL, given text NOT NULL, code text NOT NULL, expires_on date, fault text NOT NULL
-) ON COMMIT DROP
-"""
-
-COPY_STAGED = "COPY staged (line, given, code, expires_on, fault) FROM STDIN"
-
-# In the order of the unique index, in every import: two that share codes wait for each other in turn and
-# never in a circle. The position keeps the order of the lines.
-INSERT_NEW = """
-INSERT INTO vouchers_voucher
-    (code, course_id, batch_id, position, status, expires_on, issued_to, revoked_reason, note)
-SELECT code, %(course)s, %(batch)s, (%(batch)s::bigint << 32) + line, 'available', expires_on, '', '', ''
-FROM (
-    SELECT DISTINCT ON (upper(code)) code, line, expires_on FROM staged WHERE fault = '' ORDER BY upper(code), line
-) AS first_of_each
-ORDER BY upper(code)
-ON CONFLICT DO NOTHING
-"""
-
-# What became of each line. Runs after the insert, so it sees what other uploads committed meanwhile; in a dry
-# run there is no batch and every voucher is another's.
-JUDGE = """
-CREATE TEMPORARY TABLE judged ON COMMIT DROP AS
-SELECT s.line, s.given, s.fault, s.first_line, v.course_id, v.status
-FROM (
-    SELECT *, min(line) OVER (PARTITION BY upper(code)) AS first_line FROM staged  -- a faulty line has no code
-) AS s
-LEFT JOIN vouchers_voucher v
-    ON s.fault = '' AND upper(v.code) = upper(s.code) AND v.batch_id IS DISTINCT FROM %(batch)s
-"""
-
-# The kind and the reason of a judged line; a line without a kind became a voucher.
-VERDICT = """
-SELECT line, left(given, 200) AS code,
-    CASE WHEN fault <> '' THEN 'invalid'
-         WHEN course_id IS NOT NULL OR line <> first_line THEN 'duplicate' END AS kind,
-    CASE WHEN fault <> '' THEN left(fault, 300)
-         WHEN status = 'available' THEN 'Already in course ' || course_id || ', not issued'
-         WHEN course_id IS NOT NULL THEN 'Already in course ' || course_id || ', ' || status
-         ELSE 'Already in line ' || first_line || ' of this upload' END AS reason
-FROM judged
-"""
-
-COUNT_JUDGED = f"""
-SELECT count(*), count(*) FILTER (WHERE kind IS NULL), count(*) FILTER (WHERE kind = 'duplicate'),
-    count(*) FILTER (WHERE kind = 'invalid')
-FROM ({VERDICT}) AS verdicts
-"""  # noqa: S608  # made of constants
-
-SELECT_REJECTED = f"""
-SELECT line, code, kind, reason FROM (
-    SELECT *, row_number() OVER (PARTITION BY kind ORDER BY line) AS nth FROM ({VERDICT}) AS verdicts
-    WHERE kind IS NOT NULL
-) AS rejected
-WHERE %(limit)s::int IS NULL OR nth <= %(limit)s::int
-ORDER BY line
-"""  # noqa: S608  # made of constants
-
-KEEP_REJECTED = f"""
-INSERT INTO vouchers_rejectedline (batch_id, line, code, kind, reason)
-SELECT %(batch)s, line, code, kind, reason FROM ({VERDICT}) AS verdicts WHERE kind IS NOT NULL
-"""  # noqa: S608  # made of constants

@@ -1,5 +1,5 @@
 from vouchers.models.api_key import ApiKey
-from vouchers.models.batch import Batch, RejectedLine
+from vouchers.models.batch import Batch, FilePart, RejectedLine
 from vouchers.models.delivery import Delivery, KeptEmail
 from vouchers.models.issuance import IdempotencyKey, Issuance
 from vouchers.models.redemption import Guess, Redemption
@@ -9,6 +9,7 @@ __all__ = [
     "ApiKey",
     "Batch",
     "Delivery",
+    "FilePart",
     "Guess",
     "IdempotencyKey",
     "Issuance",

@@ -42,7 +42,9 @@ class VoucherQuerySet(models.QuerySet["Voucher"]):
 
     def lock_next_waiting(self, course: Course) -> Voucher | None:
         """The same, but waits for whoever holds the last codes: their transaction may yet roll back."""
-        return self.pool(course).select_for_update().first()
+        voucher = self.pool(course).select_for_update().first()
+        # Midnight may have come meanwhile, and PostgreSQL looks again with the day it was asked with.
+        return voucher if voucher and voucher.valid_until >= course_cutoff(course) else None
 
     def lock_some(self, course: Course, number: int) -> list[Voucher]:
         return list(self.pool(course).select_for_update(skip_locked=True)[:number])
@@ -151,9 +153,9 @@ def course_cutoff(course: Course) -> dt.date:
     return timezone.localdate() + dt.timedelta(days=course.minimum_validity_days)
 
 
-def course_cutoff_in_sql() -> models.expressions.Combinable:
-    """The same as an expression over courses, for statements about many of them."""
+def course_cutoff_in_sql(today: dt.date) -> models.expressions.Combinable:
+    """The same as an expression over courses, for statements about many of them on one day."""
     return models.ExpressionWrapper(
-        models.Value(timezone.localdate(), output_field=models.DateField()) + F("minimum_validity_days"),
+        models.Value(today, output_field=models.DateField()) + F("minimum_validity_days"),
         output_field=models.DateField(),
     )

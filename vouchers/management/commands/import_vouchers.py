@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -15,14 +13,13 @@ from typing import IO, Any, BinaryIO, cast
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
-from tqdm import tqdm
 
 from courses.models import Course
-from vouchers.api.documents import harmless_cell
-from vouchers.importing.reading import Line, read_file, sha256_of
-from vouchers.importing.storing import Report, Upload, import_codes, rejected_lines
+from vouchers.api.documents import rejected_csv
+from vouchers.importing.reading import read_file, sha256_of
+from vouchers.importing.storing import Report, Upload, import_codes, rejected_lines, share_read, watched
 from vouchers.issuing import find_course
-from vouchers.management.base import DeskCommand
+from vouchers.management.base import DeskCommand, bar, expiry, filled_sentence
 from vouchers.models import Batch
 
 SHOWN = 10
@@ -35,7 +32,7 @@ class Command(DeskCommand):
         parser.add_argument("path", help="the file, or - for standard input")
         parser.add_argument("--course", required=True, help="course id, such as JS101")
         parser.add_argument("--create-course", metavar="NAME", help="make the course under this name if there is none")
-        parser.add_argument("--expires-on", type=_day, metavar="DATE", help="last valid day, such as 2027-12-31")
+        parser.add_argument("--expires-on", type=expiry, metavar="DATE", help="last valid day, such as 2027-12-31")
         parser.add_argument("--dry-run", action="store_true", help="say what would happen, store nothing")
         parser.add_argument("--rejects", metavar="FILE", help="write the lines that were not stored to this CSV")
         parser.add_argument("--strict", action="store_true", help="store nothing unless every line is a new code")
@@ -46,7 +43,7 @@ class Command(DeskCommand):
         with _opened(path) as file, _created(rejects) as rejects_file, transaction.atomic():
             report = self._import(file, path, **options)
             if rejects_file:
-                _write_rejects(report, rejects_file)
+                rejects_file.writelines(rejected_csv(rejected_lines(report.batch)))
             skipped = report.duplicates + report.invalid
             if options["strict"] and skipped:
                 self._show(report)
@@ -65,8 +62,9 @@ class Command(DeskCommand):
             file_name="standard input" if path == "-" else Path(path).name,
             sha256=sha256_of(file),
         )
-        lines = _with_progress(read_file(file, path), file)
-        return import_codes(upload, lines, dry_run=options["dry_run"])
+        with bar("Importing") as watch:
+            lines = watched(read_file(file, path), share_read(file), watch)
+            return import_codes(upload, lines, dry_run=options["dry_run"], watch=watch)
 
     def _show(self, report: Report) -> None:
         for rejected in report.rejected[:SHOWN]:
@@ -74,13 +72,6 @@ class Command(DeskCommand):
         more = report.duplicates + report.invalid - SHOWN
         if more > 0:
             self.stderr.write(f"… and {more} more; --rejects FILE writes all of them.")
-
-
-def _day(given: str) -> dt.date:
-    try:
-        return dt.date.fromisoformat(given)
-    except ValueError:
-        raise CommandError(f"--expires-on: {given!r} is no date. Write it as 2027-12-31.") from None
 
 
 def _course(course_id: str, name: str | None) -> Course:
@@ -122,19 +113,6 @@ def _copied(pipe: BinaryIO) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, copy)
 
 
-def _with_progress(lines: Iterable[Line], file: BinaryIO) -> Iterator[Line]:
-    """The lines, with a bar over the bytes of their file where there is a terminal to draw it on."""
-    size = file.seek(0, 2)
-    file.seek(0)
-    with tqdm(total=size, unit="B", unit_scale=True, desc="Reading", disable=None, leave=False) as bar:
-        for number, line in enumerate(lines):
-            if number % 1000 == 0:
-                bar.update(file.tell() - bar.n)
-            yield line
-    if sys.stderr.isatty():
-        tqdm.write("Storing …", file=sys.stderr)
-
-
 @contextmanager
 def _created(path: str | None) -> Iterator[IO[str] | None]:
     """The file for the rejected lines, opened before anything is stored: a wrong path costs nothing."""
@@ -149,15 +127,7 @@ def _created(path: str | None) -> Iterator[IO[str] | None]:
         yield file
 
 
-def _write_rejects(report: Report, file: IO[str]) -> None:
-    writer = csv.writer(file)
-    writer.writerow(["line", "code", "kind", "reason"])
-    for rejected in rejected_lines(report.batch):
-        writer.writerow([rejected.line, harmless_cell(rejected.code), rejected.kind, rejected.reason])
-
-
 def _closing_line(report: Report, course_id: str) -> str:
     did = "Would store" if report.batch is None else "Stored"
     counts = f"{report.read} read, {report.inserted} new, {report.duplicates} duplicates, {report.invalid} malformed"
-    waiting = f" {report.filled} waiting buyers got theirs." if report.filled else ""
-    return f"{did} {report.inserted} codes for {course_id}: {counts}.{waiting}"
+    return f"{did} {report.inserted} codes for {course_id}: {counts}.{filled_sentence(report.filled)}"
