@@ -19,7 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("redeem-voucher", RedeemVoucher.as_view()),
     path("api/admin/vouchers/upload", UploadVouchers.as_view()),
     path("admin/vouchers-summary", VouchersSummary.as_view()),
-    path("admin/vouchers/<str:course_id>", CourseVouchers.as_view()),
+    path("admin/vouchers/<str:course_id>", CourseVouchers.as_view(), name="course_vouchers"),
     path("api/courses", Courses.as_view()),
     path("api/courses/<str:course_id>", CourseDetail.as_view()),
     path("api/schema", Schema.as_view(), name="schema"),

@@ -63,6 +63,17 @@ def test_it_turns_pages(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -
     assert "3 courses" in admin_client.get(LIST).content.decode()
 
 
+def test_it_searches_in_the_chosen_order_and_leads_back(admin_client: Client) -> None:
+    for name in ("QX1", "QX2", "RX1"):
+        CourseFactory.create(id=name)
+
+    assert list(rows(admin_client, q="QX", o="-1")) == ["QX2", "QX1"]
+    page = admin_client.get(LIST, {"q": "QX", "o": "-1"}).content.decode()
+    assert '<input type="hidden" name="o" value="-1">' in page
+    assert '<a href="?">Show all</a>' in page
+    assert "Show all" not in admin_client.get(LIST).content.decode()
+
+
 def test_it_says_what_remains_in_text_and_as_a_bar(admin_client: Client, course: Course) -> None:
     make_pool(course, 4)
     issue_to(course)

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 
 from courses.models import Course
 from vouchers.admin.base import DeskAdmin, add_to, link, list_of
+from vouchers.admin.live import live_page
 from vouchers.models import Batch, Issuance, Voucher
 from vouchers.summary import with_counts
 
@@ -73,6 +74,10 @@ class CourseAdmin(DeskAdmin[Course]):
 
     def has_upload_permission(self, request: HttpRequest) -> bool:
         return may_upload(request)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        page = super().changelist_view(request, extra_context)
+        return live_page(request, page, "admin/courses/course/results.html")
 
     def beside(self, request: HttpRequest, row: Course) -> dict[str, Any]:
         return {"doors": doors(request, row.pk)}
