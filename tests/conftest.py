@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 from courses.models import Course
 from tests.factories import CourseFactory, make_key
 
-pytest_plugins = ["tests.running"]
+pytest_plugins = ["tests.running", "tests.browser"]
 
 Caller = Callable[..., APIClient]
 

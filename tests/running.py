@@ -106,8 +106,8 @@ def smtp(settings: Any) -> Iterator[SmtpServer]:
         yield server
 
 
-@pytest.fixture
-def desk(tmp_path: Path, smtp: SmtpServer) -> Iterator[Desk]:
+@contextmanager
+def running_desk(folder: Path, smtp: SmtpServer) -> Iterator[Desk]:
     with ExitStack() as stack:
         port = free_port()
         environment = os.environ | {
@@ -120,12 +120,25 @@ def desk(tmp_path: Path, smtp: SmtpServer) -> Iterator[Desk]:
         desk = Desk(f"http://127.0.0.1:{port}", environment)
         desk.manage("migrate")
         stack.enter_context(
-            process(tmp_path / "web.log", environment, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi")
+            process(folder / "web.log", environment, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi")
         )
-        stack.enter_context(process(tmp_path / "worker.log", environment, "manage.py", "procrastinate", "worker"))
+        stack.enter_context(process(folder / "worker.log", environment, "manage.py", "procrastinate", "worker"))
         wait_until(desk.is_ready)
         yield desk
-    logs = (tmp_path / "web.log").read_text() + (tmp_path / "worker.log").read_text()
+    logs = (folder / "web.log").read_text() + (folder / "worker.log").read_text()
     assert "Traceback" not in logs, logs[-5000:]
     assert "@example.com" not in logs
     assert not CODE.search(logs)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, smtp: SmtpServer) -> Iterator[Desk]:
+    with running_desk(tmp_path, smtp) as desk:
+        yield desk
+
+
+@pytest.fixture(scope="module")
+def shared_desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """One desk for all tests of a module, each of which looks at rows of its own."""
+    with running_smtp_server() as smtp, running_desk(tmp_path_factory.mktemp("desk"), smtp) as desk:
+        yield desk
