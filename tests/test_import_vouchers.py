@@ -15,6 +15,7 @@ from django.core.management.base import CommandError
 
 from courses.models import Course
 from tests.factories import CourseFactory, issue_to, make_pool
+from tests.test_spreadsheets import workbook
 from vouchers.models import Batch, Delivery, Issuance, RejectedLine, Voucher
 
 pytestmark = pytest.mark.django_db
@@ -121,6 +122,18 @@ def test_it_fills_the_waiting_buyers_oldest_first(course: Course, tmp_path: Path
     statuses = Issuance.objects.order_by("id").values_list("status", "voucher__code")
     assert list(statuses) == [("issued", "AAAA-1"), ("issued", "AAAA-2"), ("waiting", None)]
     assert set(Delivery.objects.values_list("email", flat=True)) == {waiting[0].email, waiting[1].email}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["code\tnote\r\nAAAA-1\t\u00e9\r\n".encode("utf-16"), b'{"codes": ["AAAA-1"]}', workbook(["AAAA-1"])],
+    ids=["UTF-16", "JSON", "XLSX"],
+)
+def test_it_reads_files_of_all_kinds(course: Course, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "codes"
+    path.write_bytes(content)
+    assert run(path).startswith("Stored 1 codes")
+    assert Voucher.objects.get().code == "AAAA-1"
 
 
 @pytest.mark.parametrize(
