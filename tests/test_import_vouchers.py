@@ -187,6 +187,14 @@ def test_it_refuses_columns_it_cannot_name_rather_than_losing_codes(course: Cour
     assert "has no header" in RejectedLine.objects.get().reason
 
 
+def test_it_does_not_take_the_header_of_a_second_file_for_a_code(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "joined.csv"
+    path.write_text("code\nAAAA-1\nVoucherCode\nAAAA-2\n")
+    run(path)
+    assert set(Voucher.objects.values_list("code", flat=True)) == {"AAAA-1", "AAAA-2"}
+    assert RejectedLine.objects.get().reason == "This is the name of a column, not a code."
+
+
 def test_it_keeps_delimiters_inside_codes_of_a_plain_list(course: Course, tmp_path: Path) -> None:
     path = tmp_path / "codes.txt"
     path.write_text("AA,BB\nAA;BB\n")

@@ -143,9 +143,9 @@ def test_a_stray_quote_costs_one_line(content: bytes, fault: str) -> None:
 
 @pytest.mark.parametrize("header", [["code"], []])
 def test_a_quote_is_not_followed_for_ever(header: list[str]) -> None:
-    far = [*header, '"AAAA-1', *(f"AAAA-{n}" for n in range(2, 30)), '"']
+    far = [*header, '"AAAA-0', '"AAAA-1', *(f"AAAA-{n}" for n in range(2, 30)), '"']
     faulty = [line.number for line in read("\n".join(far).encode()) if line.fault]
-    assert faulty == [len(header) + 1, len(far)]
+    assert faulty == [len(header) + 1, len(header) + 2, len(far)]
 
 
 def test_it_refuses_a_header_that_spans_lines() -> None:

@@ -17,6 +17,7 @@ from openpyxl import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
 
 from tests.test_reading import codes, is_read_or_refused, read, refusal
+from vouchers.errors import UnreadableFile
 from vouchers.importing import packages
 from vouchers.importing.reading import Line, read_file
 
@@ -391,3 +392,14 @@ def test_it_reads_or_refuses_a_damaged_zip_file(damage: list[tuple[int, int]], e
     for at, byte in damage:
         content[-1 - at % len(content)] = byte
     assert is_read_or_refused(bytes(content if end % 2 else content[: end % len(content)]))
+
+
+def test_it_refuses_a_cell_so_far_out_that_millions_would_be_made_up() -> None:
+    book = Workbook()
+    sheet: Any = book.active
+    sheet["A1"], sheet["CV200000"] = "AAAA-1", "far"
+    file = io.BytesIO()
+    book.save(file)
+
+    with pytest.raises(UnreadableFile, match="may have 10,000,000 cells"):
+        list(read_file(file))

@@ -16,12 +16,12 @@ from procrastinate import JobContext
 from courses.models import Course
 from tests.factories import issue_to
 from tests.racing import in_thread, somebody_waits_for_a_lock, wait_until
-from vouchers import tasks
-from vouchers.errors import BatchMovedOn, NotUndoable
+from vouchers import locks, tasks
+from vouchers.errors import BatchMovedOn, NotUndoable, TooLateToCancel
 from vouchers.guesses import Guesser
 from vouchers.importing import steps, storing
-from vouchers.importing.reading import Line, read_file
-from vouchers.importing.storing import Upload
+from vouchers.importing.reading import Line, read_file, read_list
+from vouchers.importing.storing import Upload, import_codes
 from vouchers.issuing import fill_waiting
 from vouchers.models import Batch, FilePart, Issuance, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
@@ -99,7 +99,8 @@ class TestSteps:
         batch = confirmed(course)
         Batch.objects.update(expires_on=timezone.localdate() - dt.timedelta(days=1))
         steps.carry_on(batch.pk)
-        assert (status(batch), batch.problem) == ("failed", "expiresOn is already past.")
+        assert status(batch) == "failed"
+        assert batch.problem.endswith("is already past.")
         assert not Voucher.objects.exists()
 
     def test_it_cancels_what_nobody_confirms_for_a_week(self, course: Course) -> None:
@@ -121,10 +122,11 @@ class TestSteps:
         small, large = begin(course), begin(course, " " * steps.PART_BYTES + "\nNEW-0001\n")
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT args ->> 'batch_id', scheduled_at IS NOT NULL FROM procrastinate_jobs WHERE task_name = %s",
-                ["vouchers.tasks.carry_on_batch"],
+                "SELECT args ->> 'batch_id', scheduled_at IS NOT NULL, lock FROM procrastinate_jobs"
+                " WHERE task_name = %s",
+                [steps.TASK],
             )
-            assert set(cursor.fetchall()) == {(str(small.pk), True), (str(large.pk), False)}
+            assert set(cursor.fetchall()) == {(str(small.pk), True, None), (str(large.pk), False, "large batch")}
 
 
 class Context:
@@ -158,6 +160,18 @@ class TestTask:
             self.carry_on(batch)
         assert status(batch) == "failed"
         assert "A fault of the desk" in batch.problem
+
+    def test_it_does_not_give_up_what_another_process_is_at(self, course: Course) -> None:
+        batch = begin(course)
+        other = connections.create_connection("default")
+        try:
+            with other.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_lock(%s)", [locks._number(f"batch {batch.pk}")])
+            with pytest.raises(steps.BatchBusy):
+                self.carry_on(batch, tasks.BATCH_ATTEMPTS)
+        finally:
+            other.close()
+        assert status(batch) == "checking"
 
     @pytest.mark.parametrize(("attempts", "then"), [(0, "storing"), (tasks.BATCH_ATTEMPTS, "failed")])
     def test_it_tries_again_after_troubles_of_the_database(
@@ -283,6 +297,64 @@ class TestMeanwhile:
         assert self.cancel_too_late(batch, monkeypatch) == "cancelled"
         assert status(batch) == "stored"
         assert Voucher.objects.count() == 2
+
+    def test_a_cancel_that_came_too_late_does_not_stop_the_undo_later(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = confirmed(course)
+        with monkeypatch.context() as patch:
+            self.cancel_too_late(batch, patch)
+        batch.refresh_from_db()
+        monkeypatch.setattr(steps, "DELETED_AT_ONCE", 1)
+        steps.undo(batch)
+        steps.carry_on(batch.pk)
+        assert status(batch) == "undone"
+        assert not Voucher.objects.exists()
+
+    def test_a_check_that_is_cancelled_in_its_last_moment_is_cancelled(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = begin(course)
+
+        def check_and_be_cancelled(*args: Any) -> None:
+            in_thread(lambda: steps.cancel(batch))()
+
+        monkeypatch.setattr(steps, "check_codes", check_and_be_cancelled)
+        steps.carry_on(batch.pk)
+        assert status(batch) == "cancelled"
+
+    def test_cancelling_while_it_is_being_committed_is_refused_in_words(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = confirmed(course)
+        monkeypatch.setattr(steps, "CANCEL_SECONDS", 1)
+        with transaction.atomic():
+            steps.carry_on(batch.pk)
+            with pytest.raises(TooLateToCancel):
+                in_thread(lambda: steps.cancel(batch))()
+        assert status(batch) == "stored"
+
+    def import_while_undone(self, course: Course) -> storing.Report:
+        """An import of a code that another batch holds when it inserts, and does not hold when it judges."""
+        batch = stored(course, "SAME-0001\n")
+        steps.undo(batch)
+
+        def undo_it(share: float) -> None:
+            if share == storing.INSERTED:
+                in_thread(lambda: steps.carry_on(batch.pk))()
+
+        upload = Upload(course=course, actor="tests", source=Batch.Source.API)
+        return import_codes(upload, read_list(["SAME-0001", "NEW-0001"]), watch=undo_it)
+
+    def test_an_import_reports_no_code_as_stored_that_left_its_pool_meanwhile(self, course: Course) -> None:
+        report = self.import_while_undone(course)
+        assert (report.inserted, report.duplicates) == (2, 0)
+        assert set(Voucher.objects.values_list("code", flat=True)) == {"SAME-0001", "NEW-0001"}
+
+    def test_control_without_a_second_look_it_does(self, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(storing, "COUNT_MISSING", "SELECT 0")
+        assert self.import_while_undone(course).inserted == 2
+        assert Voucher.objects.count() == 1
 
     def test_a_code_that_is_issued_while_its_batch_is_undone_keeps_all_of_it(self, course: Course) -> None:
         batch = stored(course)

@@ -144,6 +144,12 @@ class BatchMovedOn(DeskError):
     message = "This batch has been confirmed, cancelled or undone in the meantime. Nothing was done."
 
 
+class TooLateToCancel(DeskError):
+    status = 409
+    code = "too_late_to_cancel"
+    message = "It is as good as done, too late to cancel. Look again in a moment."
+
+
 class NotUndoable(DeskError):
     status = 409
     code = "not_undoable"

@@ -58,7 +58,8 @@ def carry_on_batch(context: JobContext, batch_id: int) -> None:
     try:
         steps.carry_on(batch_id)
     except Exception as error:
-        if not isinstance(error, tuple(PASSING)) or context.job.attempts >= BATCH_ATTEMPTS:
+        passing = isinstance(error, tuple(PASSING)) and context.job.attempts < BATCH_ATTEMPTS
+        if not passing:
             steps.give_up(batch_id)
         raise
 

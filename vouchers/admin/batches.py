@@ -10,6 +10,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.response import TemplateResponse
@@ -35,7 +36,7 @@ REJECTED_SHOWN = 200
 
 @admin.register(Batch)
 class BatchAdmin(LedgerAdmin[Batch]):
-    list_display = ["id", "course_link", "file", "state", "actor", "read", "stored", "duplicates", "invalid", "when"]
+    list_display = ["id", "when", "course_link", "file", "state", "actor", "read", "stored", "rejected"]
     list_display_links = ["id"]
     list_filter = ["status", "source", "course"]
     readonly_fields = ["course_link"]
@@ -64,8 +65,14 @@ class BatchAdmin(LedgerAdmin[Batch]):
     def has_view_permission(self, request: HttpRequest, obj: Batch | None = None) -> bool:
         """Who uploads sees the verdict on it, too."""
         return super().has_view_permission(request, obj) or (
-            obj is not None and may_upload(request) and obj.actor == request.user.get_username()
+            may_upload(request) and (obj is None or is_own(request, obj))
         )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Batch]:
+        batches = super().get_queryset(request)
+        if super().has_view_permission(request):
+            return batches
+        return batches.filter(actor=request.user.get_username())
 
     def has_undo_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("vouchers.undo_batch")
@@ -149,6 +156,8 @@ class BatchAdmin(LedgerAdmin[Batch]):
 
     def rejected_view(self, request: HttpRequest, pk: int) -> StreamingHttpResponse:
         batch = self._seen(request, pk)
+        if not may_see_codes(request, batch):
+            raise PermissionDenied
         return StreamingHttpResponse(
             rejected_csv(rejected_lines(batch)),
             content_type="text/csv; charset=utf-8",
@@ -182,7 +191,8 @@ class BatchAdmin(LedgerAdmin[Batch]):
             "rejected_shown": REJECTED_SHOWN,
             "may_store": may_store,
             "may_undo": self.has_undo_permission(request) and row.inserted,
-            "may_see_codes": request.user.has_perm("vouchers.view_voucher"),
+            "may_see_codes": may_see_codes(request, row),
+            "may_see_vouchers": request.user.has_perm("vouchers.view_voucher"),
         }
 
     @admin.display(description="course", ordering="course_id")
@@ -203,7 +213,20 @@ class BatchAdmin(LedgerAdmin[Batch]):
 
     @admin.display(description="stored")
     def stored(self, batch: Batch) -> int:
-        return batch.inserted if batch.status == Batch.Status.STORED else 0
+        return batch.inserted if batch.status in (Batch.Status.STORED, Batch.Status.UNDOING) else 0
+
+    @admin.display(description="rejected")
+    def rejected(self, batch: Batch) -> int:
+        return batch.duplicates + batch.invalid
+
+
+def is_own(request: HttpRequest, batch: Batch) -> bool:
+    return batch.actor == request.user.get_username()
+
+
+def may_see_codes(request: HttpRequest, batch: Batch) -> bool:
+    """A code that waits to be confirmed, or is a duplicate of one in a pool, is as good as money."""
+    return request.user.has_perm("vouchers.view_voucher") or is_own(request, batch)
 
 
 def seen(form: GenerateForm) -> dict[str, Any]:
@@ -229,10 +252,19 @@ class Share:
     percent: float
 
 
+# What the new lines of a batch became, and how that is marked.
+BECAME: dict[str, tuple[str, str]] = {
+    Batch.Status.CHECKED: ("new", "good"),
+    Batch.Status.STORED: ("stored", "good"),
+    Batch.Status.UNDOING: ("stored", "good"),
+    Batch.Status.UNDONE: ("taken out", "calm"),
+}
+
+
 def shares(batch: Batch) -> list[Share]:
     """What became of the lines that were read, or would become of them; for the bar and the figures above it."""
     kinds = [
-        ("new" if batch.status in (Batch.Status.CHECKED, Batch.Status.STORING) else "stored", "good", batch.inserted),
+        (*BECAME.get(batch.status, ("new", "")), batch.inserted),
         ("repeated here", "repeated", batch.repeated),
         ("already in a pool", "duplicate", batch.duplicates - batch.repeated),
         ("malformed", "invalid", batch.invalid),
@@ -258,7 +290,7 @@ class RejectedLineAdmin(LedgerAdmin[RejectedLine]):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: RejectedLine | None = None) -> bool:
-        return request.user.has_perm("vouchers.view_batch")
+        return request.user.has_perms(["vouchers.view_batch", "vouchers.view_voucher"])
 
     @admin.display(description="kind")
     def kind_badge(self, rejected: RejectedLine) -> SafeString:

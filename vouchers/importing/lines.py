@@ -65,6 +65,13 @@ class Layout:
         return f"The line has more than one column and the file has no header. {ADD_HEADER}"
 
 
+def repeated_header(code: str) -> str:
+    """Why a cleaned code is none, as a sentence: files that were joined have their first lines in the middle, too."""
+    if code.isalpha() and CODE_COLUMN.fullmatch(code.lower()):
+        return "This is the name of a column, not a code."
+    return ""
+
+
 def column_name(cell: str) -> str:
     return re.sub(r"[\s_-]", "", clean_code(cell)).lower()
 

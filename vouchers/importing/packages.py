@@ -65,6 +65,7 @@ def checked_package(file: BinaryIO) -> Extent:
         scan = _Scan()
         for entry in entries:
             _scan_entry(package, entry, scan)
+    scan.check_area()
     return scan.extent
 
 
@@ -151,7 +152,7 @@ class _Scan:
 
     def __init__(self) -> None:
         self.elements = self.cells = self.texts = self.inside = self.rows = 0
-        self.row = self.column = 0
+        self.row = self.column = self.highest = 0
         self.extent = Extent()
         self._columns: dict[str, int] = {}
 
@@ -163,8 +164,17 @@ class _Scan:
 
     def end_of_entry(self) -> None:
         self.rows += self.row
+        self.highest = max(self.highest, self.row)
         self.row = self.column = self.inside = 0
         self._check_rows()
+
+    def check_area(self) -> None:
+        """The reader makes up every cell that is missing, to the last column in the last row."""
+        if self.highest * self.extent.columns > CELLS_MAX:
+            self._refuse_cells()
+
+    def _refuse_cells(self) -> None:
+        raise UnreadableFile(f"A spreadsheet may have {CELLS_MAX:,} cells, and this one has more. {AS_CSV}")
 
     def _check_rows(self) -> None:
         if self.rows + self.row > ROWS_MAX:
@@ -215,7 +225,7 @@ class _Scan:
         self.column = column
         self.cells += 1
         if self.cells > CELLS_MAX:
-            raise UnreadableFile(f"A spreadsheet may have {CELLS_MAX:,} cells, and this one has more. {AS_CSV}")
+            self._refuse_cells()
 
     def _column_of(self, reference: str) -> int:
         letters = reference.rstrip("0123456789")

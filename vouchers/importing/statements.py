@@ -36,17 +36,24 @@ ON CONFLICT DO NOTHING
 # run there is no batch and every voucher is another's.
 JUDGE = """
 CREATE TEMPORARY TABLE judged ON COMMIT DROP AS
-SELECT s.line, s.given, s.given_course, s.given_expiry, s.expires_on, s.fault, s.first_line, v.course_id, v.status
+SELECT s.line, s.given, s.given_course, s.given_expiry, s.expires_on, s.fault, s.first_line, v.id IS NULL AS missing,
+    CASE WHEN v.batch_id IS DISTINCT FROM %(batch)s THEN v.course_id END AS course_id,
+    CASE WHEN v.batch_id IS DISTINCT FROM %(batch)s THEN v.status END AS status
 FROM (
     SELECT *, min(line) OVER (PARTITION BY upper(code)) AS first_line FROM staged  -- a faulty line has no code
 ) AS s
-LEFT JOIN vouchers_voucher v
-    ON s.fault = '' AND upper(v.code) = upper(s.code) AND v.batch_id IS DISTINCT FROM %(batch)s
+LEFT JOIN vouchers_voucher v ON s.fault = '' AND upper(v.code) = upper(s.code)
 """
+
+# Codes that were in a pool at the insert and in none when they were judged: their batch was undone in between.
+COUNT_MISSING = "SELECT count(*) FROM judged WHERE missing AND fault = ''"
+
+FORGET_JUDGED = "DROP TABLE judged"
 
 # The kind and the reason of a judged line; a line without a kind became a voucher.
 VERDICT = """
-SELECT line, given AS code, given_course, given_expiry, expires_on,
+SELECT line, given AS code, given_course, expires_on,
+    CASE WHEN given_expiry = '' THEN coalesce(expires_on::text, '') ELSE given_expiry END AS given_expiry,
     CASE WHEN fault <> '' THEN 'invalid'
          WHEN course_id IS NOT NULL OR line <> first_line THEN 'duplicate' END AS kind,
     fault = '' AND course_id IS NULL AND line <> first_line AS repeated,

@@ -19,11 +19,12 @@ from django.db.models import Q
 from django.utils import timezone
 from procrastinate.contrib.django import app
 
-from vouchers.errors import BatchMovedOn, DeskError, NotUndoable
+from vouchers.errors import BatchMovedOn, DeskError, NotUndoable, TooLateToCancel
 from vouchers.generating import check_pattern, generate_codes
+from vouchers.importing.kinds import is_zip
 from vouchers.importing.reading import read_file
 from vouchers.importing.storing import Upload, Watch, check_codes, import_codes, share_read, watched
-from vouchers.locks import try_lock_name
+from vouchers.locks import LockTimeout, limit_lock_wait, lock_timeout_as_error, try_lock_name
 from vouchers.models import Batch, FilePart, Voucher
 
 PART_BYTES = 256 * 1024
@@ -31,6 +32,8 @@ SMALL_BATCH = 10_000  # codes; a file is small where it is of one part
 DELETED_AT_ONCE = 50_000
 CHECKED = 0.8  # the share of reading in the time of a check, measured
 SAID_EVERY = 0.5  # seconds
+CANCEL_SECONDS = 2
+TASK = "vouchers.tasks.carry_on_batch"
 AFTER_THE_WEB_PROCESS = 10  # seconds
 KEPT_UNCONFIRMED = dt.timedelta(days=7)
 
@@ -79,14 +82,18 @@ def undo(batch: Batch) -> None:
 
 def cancel(batch: Batch) -> None:
     """Gives up a batch that is not stored yet; where a process is at it, that one stops within a second.
-    Raises `BatchMovedOn`."""
-    with transaction.atomic():
-        nobody_is_at_it = try_lock_name(_lock(batch.pk))
-        open_ones = Batch.objects.filter(pk=batch.pk, status__in=[Status.CHECKING, Status.CHECKED, Status.STORING])
-        if not open_ones.update(cancel_asked=True):
-            raise BatchMovedOn
-        if nobody_is_at_it:
-            _end(batch, Status.CANCELLED)
+    Raises `BatchMovedOn`, and `TooLateToCancel` while the storing of it comes to its end."""
+    open_ones = Batch.objects.filter(pk=batch.pk, status__in=[Status.CHECKING, Status.CHECKED, Status.STORING])
+    try:
+        with lock_timeout_as_error(), transaction.atomic():
+            limit_lock_wait(CANCEL_SECONDS)
+            if not open_ones.update(cancel_asked=True):
+                raise BatchMovedOn
+            # In this order: a check that ended while we waited for the row has left its lock, too.
+            if try_lock_name(_lock(batch.pk)):
+                _end(batch, Status.CANCELLED)
+    except LockTimeout:
+        raise TooLateToCancel from None
 
 
 def carry_on_if_small(batch: Batch) -> None:
@@ -124,19 +131,24 @@ def carry_on(batch_id: int) -> None:
 
 def give_up(batch_id: int) -> None:
     """Ends a batch that a fault of ours keeps from being carried on; nothing of it was stored."""
-    batch = Batch.objects.get(pk=batch_id)
     problem = "A fault of the desk stopped it, and its log says which. Nothing was changed."
-    if batch.status == Status.UNDOING:
-        Batch.objects.filter(pk=batch_id, status=Status.UNDOING).update(status=Status.STORED, problem=problem)
-    elif batch.status in Batch.RUNNING:
-        _end(batch, Status.FAILED, problem=problem)
+    with transaction.atomic():
+        if not try_lock_name(_lock(batch_id)):
+            return  # another process is at it after all
+        batch = Batch.objects.get(pk=batch_id)
+        if batch.status == Status.UNDOING:
+            Batch.objects.filter(pk=batch_id).update(status=Status.STORED, problem=problem)
+        elif batch.status in Batch.RUNNING:
+            _end(batch, Status.FAILED, problem=problem)
 
 
 def forget_unconfirmed() -> None:
     """Cancels batches that nobody confirmed for a week."""
     old = Batch.objects.filter(status=Status.CHECKED, created_at__lt=timezone.now() - KEPT_UNCONFIRMED)
     for batch in old:
-        cancel(batch)
+        with transaction.atomic():
+            if Batch.objects.filter(pk=batch.pk, status=Status.CHECKED).update(status=Status.CANCELLED):
+                _end(batch, Status.CANCELLED)
 
 
 def batches_of_the_same_file(batch: Batch) -> list[Batch]:
@@ -150,7 +162,8 @@ def batches_of_the_same_file(batch: Batch) -> list[Batch]:
 def _check(batch: Batch, watch: Watch) -> None:
     with _file_of(batch) as file:
         check_codes(batch, watched(read_file(file, batch.file_name), share_read(file), watch, up_to=CHECKED))
-    Batch.objects.filter(pk=batch.pk).update(status=Status.CHECKED)
+    if not Batch.objects.filter(pk=batch.pk, cancel_asked=False).update(status=Status.CHECKED):
+        raise BatchCancelled
 
 
 def _store(batch: Batch, watch: Watch) -> None:
@@ -201,7 +214,9 @@ DELETE FROM vouchers_voucher WHERE id IN (
 
 def _move(batch: Batch, before: Batch.Status, after: Batch.Status) -> None:
     with transaction.atomic():
-        if not Batch.objects.filter(pk=batch.pk, status=before).update(status=after, percent=0, problem=""):
+        if not Batch.objects.filter(pk=batch.pk, status=before).update(
+            status=after, percent=0, problem="", cancel_asked=False
+        ):
             raise BatchMovedOn
         batch.status = after
         _hand_over(batch)
@@ -209,17 +224,25 @@ def _move(batch: Batch, before: Batch.Status, after: Batch.Status) -> None:
 
 def _hand_over(batch: Batch) -> None:
     """Has the worker carry on; with a small batch a little later, for the web process does that itself."""
-    delay = {"seconds": AFTER_THE_WEB_PROCESS} if _is_small(batch) else None
-    app.configure_task("vouchers.tasks.carry_on_batch", schedule_in=delay).defer(batch_id=batch.pk)
+    if _is_small(batch):
+        job = app.configure_task(TASK, schedule_in={"seconds": AFTER_THE_WEB_PROCESS})
+    else:
+        # One large batch at a time: some of them at once would keep every thread of a worker from the emails.
+        job = app.configure_task(TASK, lock="large batch")
+    job.defer(batch_id=batch.pk)
 
 
 def _is_small(batch: Batch) -> bool:
-    codes = max(batch.wanted, batch.read)
-    return codes <= SMALL_BATCH and not batch.file_parts.filter(number=1).exists()
+    if max(batch.wanted, batch.read) > SMALL_BATCH or batch.file_parts.filter(number=1).exists():
+        return False
+    first = batch.file_parts.filter(number=0).values_list("content", flat=True).first()
+    return not is_zip(bytes(first or b""))  # a spreadsheet is packed, and may be large all the same
 
 
 def _end(batch: Batch, status: Batch.Status, problem: str = "") -> None:
-    Batch.objects.filter(pk=batch.pk).update(status=status, problem=problem, percent=100, first_lines=[])
+    Batch.objects.filter(pk=batch.pk).update(
+        status=status, problem=problem, percent=100, first_lines=[], cancel_asked=False
+    )
     batch.file_parts.all().delete()
 
 

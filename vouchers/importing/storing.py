@@ -19,13 +19,15 @@ from django.utils import timezone
 from courses.models import Course
 from vouchers.codes import clean_code, fault_of, mangled
 from vouchers.errors import InvalidRequest
-from vouchers.importing.reading import Line
+from vouchers.importing.lines import Line, repeated_header
 from vouchers.importing.statements import (
     COPY_STAGED,
     COUNT_FRESH,
     COUNT_JUDGED,
+    COUNT_MISSING,
     CREATE_FRESH,
     CREATE_STAGED,
+    FORGET_JUDGED,
     INSERT_NEW,
     JUDGE,
     KEEP_REJECTED,
@@ -41,6 +43,7 @@ GIVEN_MAX = 200
 # So many codes at a time: often enough to say how far it is, and to be cancelled.
 SLICE = 50_000
 WATCHED_LINES = 1000
+TRIES = 3
 # How far an import of 1,000,000 codes is when all are read, and when all are inserted; measured.
 READ, INSERTED = 0.15, 0.75
 
@@ -175,7 +178,8 @@ def rejected_lines(batch: Batch | None) -> Iterator[Rejected]:
 
 def _stage(upload: Upload, lines: Iterable[Line]) -> None:
     if upload.expires_on and upload.expires_on < timezone.localdate():
-        raise InvalidRequest("expiresOn is already past.", fields={"expiresOn": ["This day is already past."]})
+        fault = f"The last valid day of these codes, {upload.expires_on}, is already past."
+        raise InvalidRequest(fault, fields={"expiresOn": [fault]})
     _execute("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
     _execute(CREATE_STAGED)
     # Django translates the errors of a cursor's own methods, and COPY is none of them.
@@ -193,15 +197,26 @@ def _try(upload: Upload) -> Report:
 def _store(upload: Upload, batch: Batch, watch: Watch) -> Report:
     names = {"batch": batch.pk, "course": upload.course.pk}
     _execute(CREATE_FRESH)
+    for _ in range(TRIES):
+        _insert(names, watch)
+        _execute(JUDGE, names)
+        [(missing,)] = _execute(COUNT_MISSING)
+        if not missing:
+            break
+        _execute(FORGET_JUDGED)
+    else:
+        raise InvalidRequest("Other batches with the same codes were being undone. Nothing was stored. Try again.")
+    report = replace(_report(batch), filled=fill_waiting(upload.course, wait=True))
+    _keep(report, batch)
+    return report
+
+
+def _insert(names: dict[str, Any], watch: Watch) -> None:
     [(fresh,)] = _execute(COUNT_FRESH)
     for after in range(0, fresh, SLICE):
         watch(READ + (INSERTED - READ) * after / fresh)
         _execute(INSERT_NEW, {**names, "after": after, "until": after + SLICE})
     watch(INSERTED)
-    _execute(JUDGE, names)
-    report = replace(_report(batch), filled=fill_waiting(upload.course, wait=True))
-    _keep(report, batch)
-    return report
 
 
 def _keep(report: Report, batch: Batch) -> None:
@@ -215,7 +230,7 @@ def _cleaned(line: Line, upload: Upload) -> tuple[int, str, str, str, str, dt.da
     """The columns of `staged`: line; code, course and expiry as given; cleaned code, last valid day, what is wrong."""
     code = clean_code(line.code)
     expires_on, expiry_fault = _expiry(line.expires_on, upload.expires_on)
-    fault = line.fault or fault_of(code) or mangled(code) or expiry_fault
+    fault = line.fault or fault_of(code) or mangled(code) or repeated_header(code) or expiry_fault
     if not fault and line.course and line.course != upload.course.pk:
         fault = f"The line names course {line.course[:64]}, and this upload is for {upload.course.pk}."
     return (

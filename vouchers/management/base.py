@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,9 +29,9 @@ def expiry(given: str) -> dt.date:
     try:
         day = dt.date.fromisoformat(given)
     except ValueError:
-        raise CommandError(f"--expires-on: {given!r} is no date. Write it as 2027-12-31.") from None
+        raise ArgumentTypeError(f"{given!r} is no date. Write it as 2027-12-31.") from None
     if day < timezone.localdate():
-        raise CommandError(f"--expires-on: {day} is already past.")
+        raise ArgumentTypeError(f"{day} is already past.")
     return day
 
 
