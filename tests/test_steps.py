@@ -205,8 +205,8 @@ class TestMeanwhile:
         monkeypatch.setattr(steps, "read_file", read)
 
     def test_others_see_how_far_it_is(self, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-        batch = confirmed(course, "".join(f"CODE-{n:06}\n" for n in range(5000)))
-        monkeypatch.setattr(storing, "SLICE", 100)
+        batch = confirmed(course, "".join(f"CODE-{n:06}\n" for n in range(500)))
+        monkeypatch.setattr(storing, "SLICE", 50)
         seen = []
 
         def watch_too(course: Course, *, wait: bool) -> int:

@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
 from courses.models import Course
-from vouchers.admin.base import LedgerAdmin, badge, link_to, minute, page_of
+from vouchers.admin.base import LedgerAdmin, badge, link_to, minute, page_of, with_note
 from vouchers.admin.batch_forms import GenerateForm, UploadForm
 from vouchers.admin.courses import may_upload
 from vouchers.admin.live import HtmxRequest, live_page
@@ -36,7 +36,7 @@ REJECTED_SHOWN = 200
 
 @admin.register(Batch)
 class BatchAdmin(LedgerAdmin[Batch]):
-    list_display = ["id", "when", "course_link", "file", "state", "actor", "read", "stored", "rejected"]
+    list_display = ["id", "course_link", "file", "state", "stored", "rejected", "uploaded"]
     list_display_links = ["id"]
     list_filter = ["status", "source", "course"]
     readonly_fields = ["course_link"]
@@ -199,9 +199,9 @@ class BatchAdmin(LedgerAdmin[Batch]):
     def course_link(self, batch: Batch) -> SafeString:
         return link_to(Course, batch.course_id, batch.course_id)
 
-    @admin.display(description="when")
-    def when(self, batch: Batch) -> str | None:
-        return minute(batch.created_at)
+    @admin.display(description="when, by")
+    def uploaded(self, batch: Batch) -> SafeString:
+        return with_note(minute(batch.created_at), batch.actor)
 
     @admin.display(description="file")
     def file(self, batch: Batch) -> str:
