@@ -90,6 +90,7 @@ def test_it_stores_what_was_confirmed_and_shows_the_report(admin_client: Client,
     batch.refresh_from_db()
     assert (batch.status, batch.read, batch.inserted, batch.duplicates, batch.invalid) == ("stored", 3, 1, 1, 1)
     assert batch.vouchers.get().code == "NEW-0001"
+    assert batch.rejected_lines.count() == 2
     assert not FilePart.objects.exists()
     assert logged(batch) == ["Uploaded pasted text to be checked.", "Confirmed."]
     page = shown(admin_client)

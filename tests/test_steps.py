@@ -95,6 +95,17 @@ class TestSteps:
         with pytest.raises(NotUndoable):
             steps.undo(batch)
 
+    def test_it_keeps_all_of_a_batch_one_of_which_came_and_went_before_the_worker(self, course: Course) -> None:
+        batch = stored(course)
+        steps.undo(batch)
+        issuance = issue_to(course)
+        with transaction.atomic():
+            Issuance.objects.filter(pk=issuance.pk).update(status="returned")
+            Voucher.objects.filter(issuances=issuance).update(status="available", issued_to="", issued_at=None)
+        steps.carry_on(batch.pk)
+        assert status(batch) == "stored"
+        assert Voucher.objects.count() == 2
+
     def test_it_says_of_an_expiry_that_passed_meanwhile(self, course: Course) -> None:
         batch = confirmed(course)
         Batch.objects.update(expires_on=timezone.localdate() - dt.timedelta(days=1))
@@ -113,10 +124,11 @@ class TestSteps:
         assert set(FilePart.objects.values_list("batch", flat=True)) == {new.pk}
 
     def test_it_leaves_large_batches_to_the_worker(self, course: Course) -> None:
+        packed = begin(course, "PK\x03\x04")  # a spreadsheet, which may be large all the same
         small, large = begin(course), begin(course, " " * steps.PART_BYTES + "\nNEW-0001\n")
-        for batch in (small, large):
+        for batch in (small, large, packed):
             steps.carry_on_if_small(batch)
-        assert (status(small), status(large)) == ("checked", "checking")
+        assert (status(small), status(large), status(packed)) == ("checked", "checking", "checking")
 
     def test_it_hands_every_batch_to_the_worker(self, course: Course) -> None:
         small, large = begin(course), begin(course, " " * steps.PART_BYTES + "\nNEW-0001\n")
@@ -310,6 +322,14 @@ class TestMeanwhile:
         steps.carry_on(batch.pk)
         assert status(batch) == "undone"
         assert not Voucher.objects.exists()
+
+    def test_a_wish_to_cancel_does_not_outlive_the_next_deed(self, course: Course) -> None:
+        batch = begin(course)
+        steps.carry_on(batch.pk)
+        Batch.objects.update(cancel_asked=True)  # as one that came between the check and its end
+        steps.confirm(batch)
+        steps.carry_on(batch.pk)
+        assert status(batch) == "stored"
 
     def test_a_check_that_is_cancelled_in_its_last_moment_is_cancelled(
         self, course: Course, monkeypatch: pytest.MonkeyPatch
