@@ -7,11 +7,13 @@ VENV = .venv/bin/python
 COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" pyproject.toml
 
-.PHONY: help run test lint format requirements .venv-run .venv-dev
+.PHONY: help run test test-long bench lint format requirements .venv-run .venv-dev
 
 help:
 	@echo "make run           everything a new machine needs, then the desk on PORT (8000)"
 	@echo "make test          everything, then all checks and tests"
+	@echo "make test-long     the tests that take minutes and change with a library only"
+	@echo "make bench         how fast the desk is, beside something comparable in the same run"
 	@echo "make lint          the checks that need no database"
 	@echo "make format        write the code as the checks want it"
 	@echo "make requirements  choose the versions of the libraries anew"
@@ -21,6 +23,12 @@ run: .venv-run
 
 test: lint
 	$(VENV) -m pytest
+
+test-long: .venv-dev
+	$(VENV) -m pytest -m long
+
+bench: .venv-dev
+	$(VENV) -m benchmarks.webhooks
 
 # mypy's plugin reads the settings, and those refuse to be read without a key.
 lint: .venv-dev
