@@ -12,7 +12,6 @@ EVERY_DAY = ["courses", "vouchers"]
 
 class DeskAdminSite(AdminSite):
     site_header = site_title = "Voucher desk"
-    site_url = None  # until there is a shop to view
     index_title = "Courses, vouchers and what became of them"
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:

@@ -104,6 +104,7 @@ def database(url: str) -> dict[str, object]:
 # One idle open transaction keeps dead index entries alive and slows every issue (docs/decisions/0003).
 SESSION_TIMEOUTS = "-c idle_in_transaction_session_timeout=30s -c statement_timeout=30s -c lock_timeout=10s"
 DATABASES = {"default": database(DATABASE_URL)}
+DJSTRIPE_FOREIGN_KEY_TO_FIELD = "id"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Security ------------------------------------------------------------------------------------------
@@ -146,6 +147,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "procrastinate.contrib.django",
+    "djstripe",
     "rest_framework",
     "rest_framework_api_key",
     "drf_spectacular",
@@ -248,6 +250,33 @@ if ANYMAIL and not EMAIL_BACKEND.startswith("anymail."):
 # Not every provider takes our metadata; an email without it is better than none.
 ANYMAIL |= {"REQUESTS_TIMEOUT": EMAIL_TIMEOUT, "IGNORE_UNSUPPORTED_FEATURES": True}
 
+# Payments ------------------------------------------------------------------------------------------
+
+STRIPE_SECRET_KEY: str = env.str("STRIPE_SECRET_KEY", default="")
+STRIPE_WEBHOOK_SECRET: str = env.str("STRIPE_WEBHOOK_SECRET", default="")
+PAYPAL_CLIENT_ID: str = env.str("PAYPAL_CLIENT_ID", default="")
+PAYPAL_CLIENT_SECRET: str = env.str("PAYPAL_CLIENT_SECRET", default="")
+PAYPAL_WEBHOOK_ID: str = env.str("PAYPAL_WEBHOOK_ID", default="")
+PAYPAL_API_HOST: str = env.str("PAYPAL_API_HOST", default="").rstrip("/") or "https://api-m.paypal.com"
+# dj-stripe refuses other keys with an exception of its own, at the first webhook.
+if STRIPE_SECRET_KEY and not re.fullmatch(r"(sk|rk)_(test|live)_[A-Za-z0-9]{24,}", STRIPE_SECRET_KEY):
+    raise refuse(
+        "STRIPE_SECRET_KEY", "no secret key of Stripe; these begin with sk_test_, sk_live_, rk_test_, rk_live_."
+    )
+if STRIPE_WEBHOOK_SECRET and not re.fullmatch(r"\S{8,}", STRIPE_WEBHOOK_SECRET):
+    raise refuse("STRIPE_WEBHOOK_SECRET", "too short for a secret; Stripe shows it as whsec_….")
+_stripe_host: str = env.str("STRIPE_API_HOST", default="").rstrip("/")
+for _name, _host in {"STRIPE_API_HOST": _stripe_host, "PAYPAL_API_HOST": PAYPAL_API_HOST}.items():
+    if _host and (urlsplit(_host).scheme not in {"http", "https"} or not urlsplit(_host).hostname):
+        raise refuse(_name, f"{_host!r} is no address; write one such as https://api.example.")
+if _stripe_host:  # dj-stripe warns where this is set at all
+    STRIPE_API_HOST: str = _stripe_host
+STRIPE_LIVE_MODE = "_live_" in STRIPE_SECRET_KEY
+STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY if STRIPE_LIVE_MODE else ""
+STRIPE_TEST_SECRET_KEY = "" if STRIPE_LIVE_MODE else STRIPE_SECRET_KEY
+# A payment that only looks like one, for trying out: where nothing real can be paid, and never in production.
+DEMO_PAYMENTS = EMBEDDED_POSTGRES and not (STRIPE_SECRET_KEY or PAYPAL_CLIENT_ID) and not _https
+
 # Logging -------------------------------------------------------------------------------------------
 
 LOGGING = {
@@ -262,6 +291,9 @@ LOGGING = {
         "django.request": {"level": "ERROR"},
         "django.security": {"level": "ERROR"},
         "procrastinate": {"level": "WARNING"},
+        "stripe": {"level": "WARNING"},
+        # Its line at each refused signature; our own says the same.
+        "djstripe": {"level": "ERROR"},
         "procrastinate.periodic": {"level": "ERROR"},
     },
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from courses.models import Course
@@ -17,6 +18,12 @@ Caller = Callable[..., APIClient]
 @pytest.fixture(autouse=True)
 def _fast_passwords(settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Who is told of events is remembered for some seconds, and tests are faster than that."""
+    cache.clear()
 
 
 @pytest.fixture

@@ -80,6 +80,13 @@ def make_key(*scopes: str) -> str:
     return key
 
 
+def voucher_of(delivery: Delivery) -> Voucher:
+    """What an email carries."""
+    assert delivery.issuance is not None
+    assert delivery.issuance.voucher is not None
+    return delivery.issuance.voucher
+
+
 def queue_emails(course: Course, *emails: str) -> list[Delivery]:
     """An issued voucher and its queued email for each address."""
     make_pool(course, len(emails))

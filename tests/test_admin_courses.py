@@ -147,6 +147,7 @@ def fields(**changes: str) -> dict[str, str]:
         "on_sale": "on",
         "redemption": "bearer",
         "minimum_validity_days": "0",
+        "offer_refund_days": "7",
     }
     opened = {f"initial-{name}": value for name, value in held.items()} | {"initial-on_sale": "True"}
     return held | opened | changes

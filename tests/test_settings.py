@@ -53,6 +53,11 @@ def read(names: str, **environment: str) -> dict[str, str]:
         ("CORS_ALLOWED_ORIGINS", "shop.example", "CORS_ALLOWED_ORIGINS: 'shop.example' is no origin"),
         ("EMAIL_URL", "mail.example:25", "EMAIL_URL: write it as smtp://"),
         ("DEFAULT_FROM_EMAIL", "Shop", "DEFAULT_FROM_EMAIL: 'Shop' is no email address"),
+        ("STRIPE_SECRET_KEY", "pk_test_" + "x" * 24, "STRIPE_SECRET_KEY: no secret key of Stripe"),
+        ("STRIPE_SECRET_KEY", "sk_test_short", "STRIPE_SECRET_KEY: no secret key of Stripe"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec", "STRIPE_WEBHOOK_SECRET: too short"),
+        ("STRIPE_API_HOST", "localhost:8420", "STRIPE_API_HOST: 'localhost:8420' is no address"),
+        ("PAYPAL_API_HOST", "sandbox", "PAYPAL_API_HOST: 'sandbox' is no address"),
         ("ANYMAIL_MAILGUN_API_KEY", "key", "EMAIL_BACKEND: ANYMAIL_… is set, so name the provider"),
     ],
 )
@@ -73,6 +78,27 @@ def test_it_warns_where_no_email_would_leave_the_house() -> None:
     done = python("manage.py", "check", "--deploy", "--fail-level", "WARNING", **(PRODUCTION | {"EMAIL_URL": ""}))
     assert done.returncode == 1
     assert "Emails are kept, not sent." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("STRIPE_SECRET_KEY", "sk_test_" + "x" * 24, "nobody tells the desk of payments"),
+        ("PAYPAL_CLIENT_ID", "id", "PayPal is set up by halves: PAYPAL_CLIENT_SECRET, PAYPAL_WEBHOOK_ID not set."),
+    ],
+)
+def test_it_says_what_payments_still_lack(name: str, value: str, sentence: str) -> None:
+    done = python("manage.py", "check", "--fail-level", "WARNING", **(PRODUCTION | {name: value}))
+    assert done.returncode == 1
+    assert sentence in done.stderr
+
+
+def test_it_offers_no_test_payment_in_production() -> None:
+    assert read("DEMO_PAYMENTS") == {"DEMO_PAYMENTS": "False"}
+    embedded = {"EMBEDDED_POSTGRES_RUNNING": "true", "BASE_URL": "http://127.0.0.1:8000"}
+    assert read("DEMO_PAYMENTS", **embedded) == {"DEMO_PAYMENTS": "True"}
+    assert read("DEMO_PAYMENTS", **embedded, PAYPAL_CLIENT_ID="id") == {"DEMO_PAYMENTS": "False"}
+    assert read("DEMO_PAYMENTS", **(embedded | {"BASE_URL": "https://shop.example"})) == {"DEMO_PAYMENTS": "False"}
 
 
 def test_it_refuses_a_backend_that_is_none() -> None:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 
 from courses.models import Course
-from tests.factories import queue_emails
+from tests.factories import queue_emails, voucher_of
 from tests.smtp_server import DROP, SmtpServer
 from vouchers.delivery import outbox, sending
 from vouchers.delivery.outbox import BACKOFF, claim_due, record_failure, record_sent
@@ -36,8 +36,7 @@ def waits(delivery: Delivery) -> dt.timedelta:
 
 
 def code_of(delivery: Delivery) -> str:
-    assert delivery.issuance.voucher is not None
-    return delivery.issuance.voucher.code
+    return voucher_of(delivery).code
 
 
 def test_it_sends_each_voucher_to_its_holder_alone(smtp: SmtpServer, course: Course) -> None:
@@ -257,8 +256,7 @@ def test_its_waits_for_an_absent_server_grow_with_the_age(smtp: SmtpServer, cour
 
 def test_it_does_not_send_what_was_revoked_in_the_meantime(smtp: SmtpServer, course: Course) -> None:
     ann, _ = queue_emails(course, "ann@example.com", "bob@example.com")
-    assert ann.issuance.voucher is not None
-    revoke_voucher(ann.issuance.voucher, reason="refunded")
+    revoke_voucher(voucher_of(ann), reason="refunded")
 
     assert send_due() == 1
 
@@ -270,7 +268,7 @@ def test_it_does_not_send_what_was_revoked_in_the_meantime(smtp: SmtpServer, cou
 
 def test_it_does_not_send_what_expired_in_the_meantime(smtp: SmtpServer, course: Course) -> None:
     (ann,) = queue_emails(course, "ann@example.com")
-    voucher = ann.issuance.voucher
+    voucher = voucher_of(ann)
     assert voucher is not None
     voucher.expires_on = dt.date(2020, 1, 1)
     voucher.save(update_fields=["expires_on"])

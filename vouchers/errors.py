@@ -153,3 +153,83 @@ class TooLateToCancel(DeskError):
 class NotUndoable(DeskError):
     status = 409
     code = "not_undoable"
+
+
+class PaymentPending(DeskError):
+    status = 409
+    code = "payment_pending"
+    message = "This order is a payment that has not arrived yet. Nothing is issued before it has; ask again then."
+
+
+class PaymentInReview(DeskError):
+    status = 409
+    code = "payment_in_review"
+    message = "This order is a payment that staff must look at first. Nothing is issued before they have."
+
+
+class NotOnSale(DeskError):
+    status = 409
+    code = "not_on_sale"
+
+
+class SoldOut(DeskError):
+    status = 409
+    code = "sold_out"
+
+
+class ProviderNotReady(DeskError):
+    status = 409
+    code = "provider_not_ready"
+
+
+class ProviderUnreachable(DeskError):
+    """The payment provider did not answer, or not as it should; nothing was done here."""
+
+    status = 503
+    code = "provider_unreachable"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(
+            f"{provider} does not answer just now. Nothing was charged or issued; try again in a moment.",
+            retry_after=10,
+        )
+
+
+class ProviderRefused(DeskError):
+    """The payment provider answered that it will not do this; nothing was done here."""
+
+    status = 409
+    code = "provider_refused"
+
+
+class PurchaseNotFound(DeskError):
+    status = 404
+    code = "purchase_not_found"
+    message = "There is no purchase at this address. Use the link as it stands in your email."
+
+
+class BadSignature(DeskError):
+    """A webhook that is not proved to come from its provider; nothing was done."""
+
+    code = "bad_signature"
+
+
+class NotConfirmed(DeskError):
+    """A webhook speaks of something that its provider, asked, does not know; nothing was done."""
+
+    code = "not_confirmed"
+
+
+class NotReviewable(DeskError):
+    status = 409
+    code = "not_reviewable"
+
+
+class NotRefundable(DeskError):
+    status = 409
+    code = "not_refundable"
+
+
+class NotReturnable(DeskError):
+    status = 409
+    code = "not_returnable"

@@ -6,18 +6,28 @@ network. Why it is written as it is: docs/decisions/0003.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
 from django.utils import timezone
 
-from courses.models import COURSE_ID, Course
+from courses.models import COURSE_ID, Course, Purchase
 from vouchers.delivery.outbox import queue_email, queue_emails
-from vouchers.errors import CourseNotFound, IdempotencyKeyReused, IssuanceClosed, RequestInProgress
+from vouchers.errors import (
+    CourseNotFound,
+    IdempotencyKeyReused,
+    IssuanceClosed,
+    PaymentInReview,
+    PaymentPending,
+    RequestInProgress,
+)
 from vouchers.locks import LockTimeout, limit_lock_wait, lock_names, lock_timeout_as_error, try_lock_name
 from vouchers.models import IdempotencyKey, Issuance, Voucher
+from vouchers.outgoing.announcing import announce_issued
 
 SAME_REQUEST_SECONDS = 5
 LAST_CODE_SECONDS = 2
@@ -46,7 +56,7 @@ class IssueRequest:
         if self.idempotency_key:
             names.append(f"key {self.caller} {self.idempotency_key}")
         if self.order_id:
-            names.append(f"order {self.course.pk} {self.order_id}")
+            names.append(order_name(self.course, self.order_id))
         return names or [f"email {self.course.pk} {self.email.upper()}"]
 
 
@@ -56,6 +66,11 @@ class IssueResult:
 
     issuance: Issuance
     created: bool
+
+
+def order_name(course: Course, order_id: str) -> str:
+    """The name of the lock on an order, which may also be the reference of a payment."""
+    return f"order {course.pk} {order_id}"
 
 
 def find_course(course_id: str) -> Course:
@@ -72,7 +87,8 @@ def issue_voucher(request: IssueRequest) -> IssueResult:
     """Issues a voucher, queues the buyer, or finds what the same request did before.
 
     Raises `IdempotencyKeyReused` where a key or an order is used for something else, `IssuanceClosed` where
-    what it names was returned, and `RequestInProgress` where the same request is still being worked on after 5 s.
+    what it names was returned, `PaymentPending` and `PaymentInReview` where the order is a payment that is not (found)
+    good yet, and `RequestInProgress` where the same request is still being worked on after 5 s.
     """
     try:
         with lock_timeout_as_error(), transaction.atomic():
@@ -102,6 +118,8 @@ def _find_known(request: IssueRequest) -> Issuance | None:
         return None
 
     known = issuances.filter(course=request.course, order_id=request.order_id).first()
+    if known is None:
+        known = _find_of_payment(request)
     if known:
         if known.email.upper() != request.email.upper():
             raise IdempotencyKeyReused("This order of the course belongs to another email.")
@@ -109,35 +127,76 @@ def _find_known(request: IssueRequest) -> Issuance | None:
     return known
 
 
+def _find_of_payment(request: IssueRequest) -> Issuance | None:
+    """What is owed for the payment that an order is the reference of; None where it is no payment we know."""
+    purchase = Purchase.objects.payments().named(request.order_id).filter(course=request.course).first()
+    if purchase is None:
+        return None
+    if purchase.email.upper() != request.email.upper():
+        raise IdempotencyKeyReused("This order is a payment of another email.")
+    seats = Issuance.objects.select_related("voucher", "course").filter(purchase=purchase).order_by("unit")
+    known = seats.exclude(status__in=Issuance.CLOSED).first() or seats.first()
+    if known:
+        return known
+    if purchase.completed_at:
+        raise IssuanceClosed  # refunded before anything was issued
+    raise PaymentInReview if purchase.paid_at else PaymentPending
+
+
 def _still_open(issuance: Issuance) -> Issuance:
-    if issuance.status in (Issuance.Status.RETURNED, Issuance.Status.CANCELLED):
+    if issuance.status in Issuance.CLOSED:
         raise IssuanceClosed
     return issuance
 
 
 def _issue_new(request: IssueRequest) -> Issuance:
-    queue_exists = Issuance.objects.waiting(request.course).exists()
-    voucher = None if queue_exists else _take_next(request.course)
-    now = timezone.now()
-    if voucher:
-        Voucher.objects.filter(pk=voucher.pk).update(
-            status=Voucher.Status.ISSUED, issued_to=request.email, issued_at=now
-        )
-        voucher.status, voucher.issued_to, voucher.issued_at = Voucher.Status.ISSUED, request.email, now
-    issuance = Issuance.objects.create(
-        course=request.course,
-        email=request.email,
-        order_id=request.order_id,
-        caller=request.caller,
-        voucher=voucher,
-        status=Issuance.Status.ISSUED if voucher else Issuance.Status.WAITING,
-        issued_at=now if voucher else None,
-    )
+    issuance = Issuance(course=request.course, email=request.email, order_id=request.order_id, caller=request.caller)
+    issuance = _give_or_queue(issuance)
     _remember_key(request, issuance)
+    return issuance
+
+
+def issue_seats(purchase: Purchase, units: Sequence[int], *, held_since: dt.datetime | None = None) -> None:
+    """Issues the voucher of each of these seats of a payment, or queues them, in the payment's own transaction.
+
+    The first seat takes the payment's reference for its order, so that a request with that order finds it. With
+    `held_since` all of them wait, outside the queue, until the dispute is over.
+    """
+    assert purchase.course is not None  # noqa: S101  # for mypy: the database says so of what is completed
+    for unit in units:
+        issuance = Issuance(
+            course=purchase.course,
+            email=purchase.email,
+            order_id=purchase.reference if unit == 1 else "",
+            caller=f"payment:{purchase.provider}",
+            purchase=purchase,
+            unit=unit,
+            held_since=held_since,
+        )
+        if held_since:
+            issuance.save(force_insert=True)
+        else:
+            _give_or_queue(issuance)
+
+
+def _give_or_queue(issuance: Issuance) -> Issuance:
+    """Stores a new issuance with the next code and its email, or as the last one of the queue."""
+    course = issuance.course
+    queue_exists = Issuance.objects.waiting(course).exists()
+    voucher = None if queue_exists else _take_next(course)
+    if voucher:
+        now = timezone.now()
+        Voucher.objects.filter(pk=voucher.pk).update(
+            status=Voucher.Status.ISSUED, issued_to=issuance.email, issued_at=now
+        )
+        voucher.status, voucher.issued_to, voucher.issued_at = Voucher.Status.ISSUED, issuance.email, now
+        issuance.status, issuance.voucher, issuance.issued_at = Issuance.Status.ISSUED, voucher, now
+    issuance.save(force_insert=True)
     if voucher:
         queue_email(issuance)
-    elif queue_exists and fill_waiting(request.course):
-        issuance = Issuance.objects.select_related("voucher", "course").get(pk=issuance.pk)
+        announce_issued([issuance])
+    elif queue_exists and fill_waiting(course):
+        return Issuance.objects.select_related("voucher", "course").get(pk=issuance.pk)
     return issuance
 
 
@@ -200,9 +259,10 @@ def _bind(waiting: list[Issuance], vouchers: list[Voucher]) -> None:
     filled = [issuance for issuance, _ in pairs]
     Issuance.objects.bulk_update(filled, ["status", "voucher", "issued_at"])
     queue_emails(filled)
+    announce_issued(filled)
 
 
 def sweep_waiting() -> int:
     """Fills every queue whose pool has something; returns how many issuances were filled."""
-    courses = Course.objects.filter(issuances__status=Issuance.Status.WAITING).distinct()
+    courses = Course.objects.filter(issuances__status=Issuance.Status.WAITING, issuances__held_since=None).distinct()
     return sum(fill_waiting(course) for course in courses)

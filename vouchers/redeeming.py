@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from courses.models import Course, Purchase
 from vouchers.codes import clean_code, fault_of
+from vouchers.delivery.outbox import queue_notice
 from vouchers.errors import (
     AlreadyRedeemed,
     InvalidCode,
@@ -22,18 +23,21 @@ from vouchers.errors import (
     VoucherRevoked,
 )
 from vouchers.guesses import Guesser
-from vouchers.models import Redemption, Voucher
+from vouchers.models import Delivery, Redemption, Voucher
+from vouchers.outgoing.announcing import announce_purchase, announce_redeemed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RedeemRequest:
-    """`code` is as the buyer typed it; `course_id` and `email` are empty where not given."""
+    """`code` is as the buyer typed it; `course_id` and `email` are empty where not given. With `confirm` the desk
+    itself tells the buyer, by email; a program that redeems has a front end of its own for that."""
 
     code: str
     guesser: Guesser
     course_id: str = ""
     email: str = ""
     idempotency_key: str = ""
+    confirm: bool = False
 
 
 def redeem_voucher(request: RedeemRequest) -> Redemption:
@@ -109,7 +113,9 @@ def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
         currency=voucher.course.currency,
         paid_at=now,
     )
-    return Redemption.objects.create(
+    if request.confirm and purchase.email:
+        queue_notice(purchase, Delivery.Kind.CONFIRMATION)
+    redemption = Redemption.objects.create(
         voucher=voucher,
         purchase=purchase,
         email=request.email,
@@ -117,3 +123,6 @@ def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
         idempotency_key=request.idempotency_key,
         redeemed_at=now,
     )
+    announce_redeemed(redemption)
+    announce_purchase(purchase)
+    return redemption

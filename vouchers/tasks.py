@@ -23,6 +23,9 @@ from vouchers import issuing
 from vouchers.delivery import sending
 from vouchers.guesses import forget_old_guesses
 from vouchers.importing import steps
+from vouchers.outgoing import sending as webhooks
+from vouchers.payments.reconciling import reconcile
+from vouchers.payments.stripe.endpoint import forget_old_requests
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ PASSING: list[type[Exception]] = [steps.BatchBusy, OperationalError, InterfaceEr
 # A worker has several threads and a slow mail server: without this, each of them would end up sending, and
 # nobody would fill the queues.
 one_sender_per_worker = threading.Lock()
+one_webhook_sender_per_worker = threading.Lock()
 
 
 @app.periodic(cron="* * * * * *")
@@ -44,6 +48,18 @@ def send_due_emails(timestamp: int) -> None:
         sending.send_due()
     finally:
         one_sender_per_worker.release()
+
+
+@app.periodic(cron="* * * * * *")
+@app.task(queueing_lock="send_due_webhooks")
+def send_due_webhooks(timestamp: int) -> None:
+    """One at a time in each worker, like the emails: a receiver that hangs must not take all of its threads."""
+    if not one_webhook_sender_per_worker.acquire(blocking=False):
+        return
+    try:
+        webhooks.send_due()
+    finally:
+        one_webhook_sender_per_worker.release()
 
 
 @app.periodic(cron="* * * * * */2")
@@ -79,10 +95,18 @@ async def recover_stalled_jobs(timestamp: int) -> None:
             logger.warning("A stalled job could not be recovered", extra={"event": {"job": job.id}})
 
 
+@app.periodic(cron="*/10 * * * *")
+@app.task(queueing_lock="reconcile_payments", lock="reconcile payments")
+def reconcile_payments(timestamp: int) -> None:
+    reconcile()
+
+
 @app.periodic(cron="7 * * * *")
 @app.task(queueing_lock="tidy_up")
 async def tidy_up(timestamp: int) -> None:
     await sync_to_async(forget_old_guesses)()
     await sync_to_async(steps.forget_unconfirmed)()
+    await sync_to_async(forget_old_requests)()
+    await sync_to_async(webhooks.forget_sent)()
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS_HOURS, include_cancelled=True, include_aborted=True)
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_FAILED_JOBS_HOURS, include_failed=True)

@@ -4,9 +4,31 @@ import rest_framework_api_key.admin  # noqa: F401  # registers the library's own
 from django.contrib import admin
 from rest_framework_api_key.models import APIKey
 
-from vouchers.admin import api_keys, batches, courses, deliveries, issuances, purchases, vouchers
+from vouchers.admin import (
+    api_keys,
+    batches,
+    courses,
+    deliveries,
+    issuances,
+    outgoing,
+    purchases,
+    redemptions,
+    stripe,
+    vouchers,
+)
 
-__all__ = ["api_keys", "batches", "courses", "deliveries", "issuances", "purchases", "vouchers"]
+__all__ = [
+    "api_keys",
+    "batches",
+    "courses",
+    "deliveries",
+    "issuances",
+    "outgoing",
+    "purchases",
+    "redemptions",
+    "stripe",
+    "vouchers",
+]
 
 # The library's own keys open nothing here.
 admin.site.unregister(APIKey)

@@ -49,7 +49,11 @@ class CourseAdmin(DeskAdmin[Course]):
     search_fields = ["id", "name"]
     ordering = ["id"]
     actions = ["upload_codes"]
-    fields = ["id", "name", "price", "currency", "on_sale", "redemption", "minimum_validity_days"]
+    fieldsets = [
+        (None, {"fields": ["id", "name", "description"]}),
+        ("In the shop", {"fields": ["price", "currency", "on_sale", "stop_when_empty", "offer_refund_days"]}),
+        ("Its vouchers", {"fields": ["redemption", "minimum_validity_days"]}),
+    ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[CountedCourse]:
         return with_counts(super().get_queryset(request))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from courses.models import Purchase
 from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, with_note
 from vouchers.admin.deeds import chosen, send_again
 from vouchers.models import Delivery, Issuance, KeptEmail, Voucher
@@ -23,15 +24,16 @@ class DeliveryAdmin(LedgerAdmin[Delivery]):
         "attempts",
         "last_error",
     ]
-    list_filter = ["status"]
+    list_filter = ["status", "kind"]
     list_select_related = ["issuance"]
-    # The index is on the issuance's email, of which a delivery's is a copy.
-    search_fields = ["issuance__email__iexact"]
+    # The indexes are on the email of the issuance or purchase, of which a delivery's is a copy.
+    search_fields = ["issuance__email__iexact", "purchase__email__iexact"]
     search_help_text = "A whole email address."
     actions = ["resend"]
     fields = [
         "issuance_link",
         "voucher_link",
+        "purchase_link",
         "kind",
         "series",
         "email",
@@ -45,7 +47,7 @@ class DeliveryAdmin(LedgerAdmin[Delivery]):
         "kept_email",
         "created_at",
     ]
-    readonly_fields = ["issuance_link", "voucher_link", "status_badge", "kept_email"]
+    readonly_fields = ["issuance_link", "voucher_link", "purchase_link", "status_badge", "kept_email"]
 
     def has_resend_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("vouchers.resend_voucher")
@@ -53,6 +55,9 @@ class DeliveryAdmin(LedgerAdmin[Delivery]):
     @admin.action(description="Send again", permissions=["resend"])
     def resend(self, request: HttpRequest, queryset: QuerySet[Delivery]) -> None:
         deliveries = chosen(request, queryset)
+        notices = sum(delivery.issuance_id is None for delivery in deliveries)
+        if notices:
+            messages.warning(request, f"{notices} carried no voucher: it is not sent again.")
         issuances = Issuance.objects.filter(deliveries__in=deliveries).distinct()
         send_again(self, request, list(issuances.select_related("voucher")))
 
@@ -62,7 +67,11 @@ class DeliveryAdmin(LedgerAdmin[Delivery]):
 
     @admin.display(description="voucher")
     def voucher_link(self, delivery: Delivery) -> SafeString:
-        return link_to(Voucher, delivery.issuance.voucher_id)
+        return link_to(Voucher, delivery.issuance.voucher_id if delivery.issuance else None)
+
+    @admin.display(description="purchase")
+    def purchase_link(self, delivery: Delivery) -> SafeString:
+        return link_to(Purchase, delivery.purchase_id)
 
     @admin.display(description="status, when")
     def state(self, delivery: Delivery) -> SafeString:

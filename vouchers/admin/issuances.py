@@ -10,17 +10,21 @@ from django.contrib.admin.widgets import AdminEmailInputWidget, AdminTextInputWi
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 
 from courses.models import Course, Purchase
 from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of, with_note
-from vouchers.admin.deeds import chosen, send_again
+from vouchers.admin.deeds import carry_out, chosen, send_again
 from vouchers.errors import DeskError
 from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
 from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.payments.deeds import return_voucher
 
 
 class IssueForm(forms.Form):
@@ -35,6 +39,22 @@ class IssueForm(forms.Form):
     )
 
 
+class WaitingFilter(admin.SimpleListFilter):
+    title = "waiting"
+    parameter_name = "waiting"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("long", "Longer than the course allows"), ("held", "On hold: disputed")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Issuance]) -> QuerySet[Issuance] | None:
+        match self.value():
+            case "long":
+                return queryset.filter(pk__in=Issuance.objects.waiting_too_long().values("pk"))
+            case "held":
+                return queryset.filter(held_since__isnull=False)
+        return None
+
+
 @admin.register(Issuance)
 class IssuanceAdmin(LedgerAdmin[Issuance]):
     list_display = [
@@ -44,10 +64,10 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
         "state",
         "voucher_link",
     ]
-    list_filter = ["status", "course"]
+    list_filter = ["status", WaitingFilter, "course"]
     search_fields = ["email__iexact", "order_id"]
     search_help_text = "A whole email address or a whole order."
-    actions = ["resend"]
+    actions = ["resend", "return_to_pool"]
     fields = [
         "course_link",
         "email",
@@ -61,9 +81,14 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
         "created_at",
         "issued_at",
         "returned_at",
+        "held_since",
         "seen_at",
     ]
     readonly_fields = ["course_link", "status_badge", "place", "voucher_link", "purchase_link"]
+
+    def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
+        """The queue in the order in which it is served, as the index has it; everything else newest first."""
+        return ["created_at", "id"] if request.GET.get("status__exact") == Issuance.Status.WAITING else ["-id"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("vouchers.issue_voucher")
@@ -95,12 +120,25 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
         messages.add_message(request, level, in_words(result))
         return result.issuance
 
+    def has_return_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("vouchers.revoke_voucher")
+
     def beside(self, request: HttpRequest, row: Issuance) -> dict[str, Any]:
         return {"deliveries": Delivery.objects.filter(issuance=row)}
 
     @admin.action(description="Send the email again", permissions=["resend"])
     def resend(self, request: HttpRequest, queryset: QuerySet[Issuance]) -> None:
         send_again(self, request, chosen(request, queryset.select_related("voucher")))
+
+    @admin.action(description="Put the code back into the pool, where nobody saw it", permissions=["return"])
+    def return_to_pool(self, request: HttpRequest, queryset: QuerySet[Issuance]) -> None:
+        def deed(issuance: Issuance) -> None:
+            return_voucher(issuance)
+            self.log_change(request, issuance, f"Put the code of voucher {issuance.voucher_id} back into the pool.")
+
+        done = carry_out(request, chosen(request, queryset.select_related("course")), deed)
+        if done:
+            messages.success(request, f"{done} code{pluralize(done)} put back into the pool.")
 
     @admin.display(description="course")
     def course_link(self, issuance: Issuance) -> SafeString:
@@ -120,6 +158,9 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
 
     @admin.display(description="status, since")
     def state(self, issuance: Issuance) -> SafeString:
+        if issuance.status == Issuance.Status.WAITING:
+            held = ", on hold" if issuance.held_since else ""
+            return with_note(self.status_badge(issuance), f"for {timesince(issuance.created_at, depth=1)}{held}")
         since = issuance.returned_at or issuance.issued_at or issuance.created_at
         return with_note(self.status_badge(issuance), minute(since))
 

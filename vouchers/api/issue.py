@@ -59,7 +59,7 @@ class IssueVoucher(DeskView):
             401,
             403,
             s404=["course_not_found"],
-            s409=["request_in_progress", "issuance_closed"],
+            s409=["request_in_progress", "issuance_closed", "payment_pending", "payment_in_review"],
             s422=["idempotency_key_reused"],
         ),
     )

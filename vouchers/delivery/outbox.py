@@ -9,10 +9,11 @@ from email.utils import parseaddr
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from courses.models import Purchase
 from vouchers.errors import NotResendable
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.models.delivery import DeliveryQuerySet
@@ -37,6 +38,22 @@ def queue_emails(issuances: Sequence[Issuance]) -> None:
     )
 
 
+def queue_notice(purchase: Purchase, kind: Delivery.Kind) -> None:
+    """Tells the buyer something about a purchase as a whole, once, in the transaction that made it so."""
+    Delivery.objects.get_or_create(
+        purchase=purchase, kind=kind, series=1, defaults={"email": purchase.email, "message_id": _new_message_id()}
+    )
+
+
+def queue_withheld(issuances: QuerySet[Issuance]) -> None:
+    """Queues the emails of issuances none of whose emails was or will be sent: their vouchers were on hold."""
+    sent_or_will_be = (Delivery.Status.QUEUED, Delivery.Status.SENDING, Delivery.Status.SENT)
+    for issuance in issuances.exclude(deliveries__status__in=sent_or_will_be):
+        Delivery.objects.create(
+            issuance=issuance, series=_last_series(issuance) + 1, email=issuance.email, message_id=_new_message_id()
+        )
+
+
 @transaction.atomic
 def resend_voucher(issuance: Issuance) -> Delivery:
     """Queues the voucher's email once more, as an email of its own. Raises `NotResendable`."""
@@ -45,8 +62,11 @@ def resend_voucher(issuance: Issuance) -> Delivery:
         raise NotResendable(f"Issuance {locked.pk} holds no voucher that could be sent.")
     if locked.voucher.shown_status != Voucher.Status.ISSUED:
         raise NotResendable(f"The voucher of issuance {locked.pk} is {locked.voucher.shown_status}.")
-    last = locked.deliveries.filter(kind=Delivery.Kind.VOUCHER).aggregate(last=Max("series"))["last"] or 0
-    return Delivery.objects.create(issuance=locked, series=last + 1, email=locked.email, message_id=_new_message_id())
+    if locked.voucher.held_since:
+        raise NotResendable(f"The voucher of issuance {locked.pk} is on hold: its payment is disputed.")
+    return Delivery.objects.create(
+        issuance=locked, series=_last_series(locked) + 1, email=locked.email, message_id=_new_message_id()
+    )
 
 
 @transaction.atomic
@@ -119,6 +139,10 @@ def _still_ours(*deliveries: Delivery) -> DeliveryQuerySet:
         status=Delivery.Status.SENDING,
         due_at__in={delivery.due_at for delivery in deliveries},
     )
+
+
+def _last_series(issuance: Issuance) -> int:
+    return issuance.deliveries.filter(kind=Delivery.Kind.VOUCHER).aggregate(last=Max("series"))["last"] or 0
 
 
 def _new_message_id() -> str:

@@ -16,9 +16,9 @@ from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
 from vouchers.delivery import outbox
-from vouchers.delivery.messages import voucher_message
+from vouchers.delivery.messages import Pointless, message_of
 from vouchers.delivery.trouble import NotConnected, NotSent, Trouble, describe, judge
-from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.models import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,10 @@ def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadlin
         if time.monotonic() >= deadline:
             outbox.release(batch[place:])
             return sent, False
-        issuance = Issuance.objects.select_related("voucher__course").get(pk=delivery.issuance_id)
-        if reason := _why_not(issuance):
-            outbox.withdraw(delivery, reason)
-            continue
         try:
-            provider_id = _send(connection, delivery, issuance)
+            provider_id = _send(connection, delivery)
+        except Pointless as reason:
+            outbox.withdraw(delivery, str(reason))
         except Exception as error:  # noqa: BLE001  # one email's trouble, a shop's template too, is not the others'
             _log("not sent", delivery, error)
             _close(connection)  # its state is unknown; the next one opens another
@@ -78,19 +76,9 @@ def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadlin
     return sent, True
 
 
-def _why_not(issuance: Issuance) -> str:
-    """Why this code must not be emailed any more, as a sentence; looked up as late as can be."""
-    if issuance.status != Issuance.Status.ISSUED or issuance.voucher is None:
-        return f"Not sent: the issuance is {issuance.get_status_display().lower()}."
-    if issuance.voucher.shown_status != Voucher.Status.ISSUED:
-        return f"Not sent: the voucher is {issuance.voucher.shown_status}."
-    return ""
-
-
-def _send(connection: BaseEmailBackend, delivery: Delivery, issuance: Issuance) -> str:
-    """Offers an email to the mail server; returns the provider's id for it, if it gave one."""
-    assert issuance.voucher is not None  # noqa: S101  # for mypy: _why_not has seen to it
-    message = voucher_message(delivery, issuance.voucher)
+def _send(connection: BaseEmailBackend, delivery: Delivery) -> str:
+    """Offers an email to the mail server; returns the provider's id for it, if it gave one. Raises `Pointless`."""
+    message = message_of(delivery)
     try:
         connection.open()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One email carrying one voucher, and what became of it. The row is the outbox."""
+"""One email to a buyer, and what became of it. The row is the outbox."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from courses.models import Purchase
 from vouchers.models.issuance import Issuance
 
 
@@ -20,10 +21,15 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 class Delivery(models.Model):
-    """`due_at` is when to act next: send, send again, or, while `sending`, when the lease of the sender ends."""
+    """`due_at` is when to act next: send, send again, or, while `sending`, when the lease of the sender ends.
+
+    A voucher's email belongs to its issuance; what is said about a purchase as a whole belongs to the purchase.
+    """
 
     class Kind(models.TextChoices):
         VOUCHER = "voucher", "Voucher"
+        WAITING = "waiting", "Place in the queue"
+        CONFIRMATION = "confirmation", "Confirmation of a free purchase"
 
     class Status(models.TextChoices):
         QUEUED = "queued", "Queued"
@@ -31,8 +37,13 @@ class Delivery(models.Model):
         SENT = "sent", "Sent"
         FAILED = "failed", "Failed"
 
-    issuance = models.ForeignKey(Issuance, on_delete=models.PROTECT, related_name="deliveries", db_index=False)
-    kind = models.CharField(max_length=10, choices=Kind.choices, default=Kind.VOUCHER)
+    issuance = models.ForeignKey(
+        Issuance, on_delete=models.PROTECT, null=True, blank=True, related_name="deliveries", db_index=False
+    )
+    purchase = models.ForeignKey(
+        Purchase, on_delete=models.PROTECT, null=True, blank=True, related_name="deliveries", db_index=False
+    )
+    kind = models.CharField(max_length=12, choices=Kind.choices, default=Kind.VOUCHER)
     series = models.PositiveIntegerField(default=1, help_text="1 is the first email, 2 the first resend.")
     email = models.CharField(max_length=254)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
@@ -54,6 +65,12 @@ class Delivery(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(fields=["issuance", "kind", "series"], name="delivery_once_per_series"),
+            models.UniqueConstraint(fields=["purchase", "kind", "series"], name="delivery_once_per_purchase"),
+            models.CheckConstraint(
+                condition=Q(kind="voucher", issuance__isnull=False, purchase=None)
+                | Q(kind__in=["waiting", "confirmation"], issuance=None, purchase__isnull=False),
+                name="delivery_kind_matches_its_subject",
+            ),
             models.CheckConstraint(
                 condition=Q(status="sent", sent_at__isnull=False)
                 | Q(status__in=["queued", "sending", "failed"], sent_at=None),

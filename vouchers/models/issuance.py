@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import DurationField, ExpressionWrapper, F, Q
 from django.db.models.functions import Now, Upper
 
 from courses.models import Course, Purchase
@@ -14,12 +15,17 @@ from vouchers.models.voucher import Voucher
 
 class IssuanceQuerySet(models.QuerySet["Issuance"]):
     def waiting(self, course: Course) -> Self:
-        """The queue of a course, first come first served.
+        """The queue of a course, first come first served; without those whose payment is disputed.
 
         Ordered by columns that only the index `issuance_queue` serves: by `id` alone the planner may walk the
         primary key past everything ever issued.
         """
-        return self.filter(course=course, status=Issuance.Status.WAITING).order_by("created_at", "id")
+        return self.filter(course=course, status=Issuance.Status.WAITING, held_since=None).order_by("created_at", "id")
+
+    def waiting_too_long(self) -> Self:
+        """Seats of payments that have waited for so long that staff are offered to give the money back."""
+        patience = ExpressionWrapper(F("course__offer_refund_days") * dt.timedelta(days=1), DurationField())
+        return self.filter(status=Issuance.Status.WAITING, purchase__isnull=False, created_at__lt=Now() - patience)
 
     def still_owed_to(self, email: str, course: Course) -> Self:
         """What an email is waiting for or still holds unredeemed and valid, newest first."""
@@ -37,6 +43,8 @@ class Issuance(models.Model):
         RETURNED = "returned", "Returned to the pool"
         CANCELLED = "cancelled", "Cancelled"
 
+    CLOSED = (Status.RETURNED, Status.CANCELLED)
+
     course = models.ForeignKey(Course, on_delete=models.PROTECT, related_name="issuances", db_index=False)
     email = models.CharField(max_length=254)
     order_id = models.CharField("order", max_length=255, blank=True)
@@ -52,12 +60,18 @@ class Issuance(models.Model):
     returned_at = models.DateTimeField(null=True, blank=True)
     seen_at = models.DateTimeField(null=True, blank=True, help_text="When the holder is known to have seen the code.")
 
+    held_since = models.DateTimeField(null=True, blank=True, help_text="Not filled meanwhile: its payment is disputed.")
+
     objects = IssuanceQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["course", "created_at", "id"], condition=Q(status="waiting"), name="issuance_queue"),
+            models.Index(
+                fields=["course", "created_at", "id"],
+                condition=Q(status="waiting", held_since=None),
+                name="issuance_queue",
+            ),
             models.Index(Upper("email"), "course", name="issuance_email"),
         ]
         constraints = [
@@ -71,6 +85,9 @@ class Issuance(models.Model):
                 name="issuance_unit_of_purchase",
             ),
             models.CheckConstraint(condition=~Q(email=""), name="issuance_has_email"),
+            models.CheckConstraint(
+                condition=Q(held_since=None) | Q(status__in=["waiting", "cancelled"]), name="issuance_on_hold_waits"
+            ),
             models.CheckConstraint(
                 condition=(
                     Q(status__in=["waiting", "cancelled"], voucher=None, issued_at=None, returned_at=None)

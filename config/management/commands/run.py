@@ -198,6 +198,8 @@ class Command(BaseCommand):
         else:
             self.stdout.write("Database is up to date.")
         call_command("load_demo")
+        if settings.STRIPE_WEBHOOK_SECRET:
+            call_command("stripe_webhook")
 
     def wait_for_answer(self, supervisor: Supervisor) -> bool:
         """Whether the desk answers; False if a signal came first."""
@@ -215,6 +217,7 @@ class Command(BaseCommand):
             "",
             "The voucher desk is running. Ctrl-C stops it.",
             "",
+            f"  Shop:             {base}/",
             f"  Admin:            {base}/admin/",
             f"  Summary page:     {base}/admin/courses/course/",
             f"  Summary as JSON:  {base}/admin/vouchers-summary",
@@ -222,6 +225,8 @@ class Command(BaseCommand):
         ]
         if settings.EMAIL_BACKEND == "vouchers.delivery.kept.KeptEmailBackend":
             lines.append(f"  Mail, kept here:  {base}/admin/vouchers/keptemail/")
+        if settings.DEMO_PAYMENTS:
+            lines.append("  Payments:         a test payment only, no money moves (docs/stripe.md, docs/paypal.md)")
         self.stdout.write("\n".join([*lines, "", *self.access(), ""]))
 
     def access(self) -> list[str]:

@@ -1,8 +1,6 @@
-"""What is sold, and to whom it was sold."""
+"""What is sold."""
 
 from __future__ import annotations
-
-import uuid
 
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
@@ -27,6 +25,7 @@ class Course(models.Model):
         validators=[RegexValidator(COURSE_ID, "Use 1 to 64 letters, digits, dots, underscores and hyphens.")],
     )
     name = models.CharField(max_length=200)
+    description = models.TextField(blank=True, help_text="Shown on the course's page in the shop.")
     price = models.DecimalField(
         max_digits=12,
         decimal_places=2,
@@ -41,6 +40,16 @@ class Course(models.Model):
         validators=[RegexValidator(r"^[a-z]{3}$", "Use the ISO 4217 code in lower case, such as usd.")],
     )
     on_sale = models.BooleanField(default=True)
+    stop_when_empty = models.BooleanField(
+        "stop selling when the pool is empty",
+        default=False,
+        help_text="Otherwise buyers pay, and wait for the next upload.",
+    )
+    offer_refund_days = models.PositiveSmallIntegerField(
+        "offer a refund after (days)",
+        default=7,
+        help_text="Staff are offered to refund who has waited this long for a code.",
+    )
     redemption = models.CharField(
         "redemption rule",
         max_length=6,
@@ -73,41 +82,3 @@ class Course(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.name}"
-
-
-class Purchase(models.Model):
-    """A payment, or a free purchase made with a voucher; one row by provider and the provider's reference."""
-
-    class Provider(models.TextChoices):
-        STRIPE = "stripe", "Stripe"
-        PAYPAL = "paypal", "PayPal"
-        VOUCHER = "voucher", "Voucher"
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    provider = models.CharField(max_length=10, choices=Provider.choices)
-    reference = models.CharField(max_length=255)
-    course = models.ForeignKey(Course, on_delete=models.PROTECT, related_name="purchases")
-    email = models.CharField(max_length=254, blank=True)
-    quantity = models.PositiveIntegerField(default=1)
-    amount = models.DecimalField(max_digits=12, decimal_places=2, help_text="In major units, for all seats.")
-    currency = models.CharField(max_length=3)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    paid_at = models.DateTimeField(null=True, blank=True)
-    refunded_at = models.DateTimeField(null=True, blank=True)
-    disputed_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering = ["-created_at"]
-        constraints = [
-            models.UniqueConstraint(fields=["provider", "reference"], name="purchase_once_per_reference"),
-            models.CheckConstraint(
-                condition=Q(provider__in=["stripe", "paypal", "voucher"]), name="purchase_provider_known"
-            ),
-            models.CheckConstraint(condition=~Q(reference=""), name="purchase_has_reference"),
-            models.CheckConstraint(condition=Q(quantity__gte=1), name="purchase_has_a_seat"),
-            models.CheckConstraint(condition=Q(amount__gte=0), name="purchase_amount_not_negative"),
-            models.CheckConstraint(condition=Q(currency__regex=r"^[a-z]{3}$"), name="purchase_currency_form"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.provider} {self.reference}"

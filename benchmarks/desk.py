@@ -1,0 +1,90 @@
+"""A desk as in production, on a durable database of its own, for the time of a benchmark."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from config import embedded_postgres
+
+ROOT = Path(__file__).resolve().parent.parent
+STARTING = 60.0  # seconds
+
+
+@dataclass
+class Desk:
+    port: int
+    environment: dict[str, str]
+
+    def manage(self, *arguments: str) -> str:
+        """Runs a command; the last line of what it says."""
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True, check=True, input=""
+        )
+        return done.stdout.strip().splitlines()[-1]
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection that is kept open."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def is_up(self) -> bool:
+        try:
+            connection = self.connect()
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except OSError:
+            return False
+
+
+@contextmanager
+def running_desk(**environment: str) -> Iterator[Desk]:
+    """Web server and PostgreSQL; no worker, so that nothing is measured but what is asked for."""
+    server = embedded_postgres.start(ROOT / ".pg-bench")
+    name = f"bench_{secrets.token_hex(4)}"
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        url = urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
+        with tempfile.TemporaryFile() as log, socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            probe.close()
+            ours = {"DATABASE_URL": url, "PORT": str(port), "SECRET_KEY": secrets.token_urlsafe(50)}
+            desk = Desk(port, os.environ | ours | environment)
+            desk.manage("migrate")
+            web = subprocess.Popen(
+                [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
+                cwd=ROOT,
+                env=desk.environment,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                deadline = time.monotonic() + STARTING
+                while not desk.is_up():
+                    if time.monotonic() > deadline:
+                        raise SystemExit("The desk did not start.")
+                    time.sleep(0.1)
+                yield desk
+            finally:
+                web.send_signal(signal.SIGTERM)
+                web.wait()
+    finally:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        server.release()

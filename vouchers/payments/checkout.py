@@ -1,0 +1,86 @@
+"""Begin a checkout: the buyer is sent to the provider, and a pending purchase waits for what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.conf import settings
+from django.urls import reverse
+
+from courses.models import Course, Purchase
+from vouchers.delivery.messages import status_url
+from vouchers.errors import InvalidRequest, NotOnSale, SoldOut
+from vouchers.models import Issuance, Voucher
+from vouchers.payments.orders import Order
+from vouchers.payments.providers import find_provider
+
+MOST_SEATS = 100
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """`redirect_url` is where the buyer pays."""
+
+    purchase: Purchase
+    redirect_url: str
+
+
+def price_of(course: Course) -> Decimal | None:
+    """What a seat costs in the shop; None where it cannot be bought there."""
+    return course.price if course.on_sale and course.price else None
+
+
+def is_sold_out(course: Course, quantity: int = 1) -> bool:
+    """Whether a course that stops selling when its pool is empty has too few codes, those who wait counted."""
+    if not course.stop_when_empty:
+        return False
+    wanted = quantity + Issuance.objects.waiting(course).count()
+    return Voucher.objects.pool(course)[:wanted].count() < wanted
+
+
+def check_sale(course: Course, quantity: int) -> Decimal:
+    """The price of a seat. Raises `InvalidRequest`, `NotOnSale` or `SoldOut`."""
+    if not 1 <= quantity <= MOST_SEATS:
+        fault = f"Choose from 1 to {MOST_SEATS} seats."
+        raise InvalidRequest(f"quantity: {fault}", fields={"quantity": [fault]})
+    price = price_of(course)
+    if price is None:
+        raise NotOnSale(f"{course.name} is not on sale.")
+    if is_sold_out(course, quantity):
+        what = "is sold out just now" if quantity == 1 else f"has fewer than {quantity} seats left just now"
+        raise SoldOut(f"{course.name} {what}. Nothing was charged; please come back later.")
+    return price
+
+
+def start_checkout(*, course: Course, email: str, quantity: int, provider: str = "") -> Checkout:
+    """Sends a buyer to a provider (the first that is set up, where none is named).
+
+    Raises `InvalidRequest`, `NotOnSale`, `SoldOut`, `ProviderNotReady`, `ProviderRefused` and `ProviderUnreachable`.
+    The provider is asked first: a checkout of which we then fail to make a row is one that nobody has an address of.
+    """
+    price = check_sale(course, quantity)
+    chosen = find_provider(provider)
+    purchase = Purchase(
+        provider=chosen.name,
+        course=course,
+        email=email,
+        quantity=quantity,
+        unit_price=price,
+        amount=price * quantity,
+        currency=course.currency,
+    )
+    started = chosen.start(
+        Order(
+            purchase_id=purchase.pk,
+            course=course,
+            email=email,
+            quantity=quantity,
+            unit_price=price,
+            success_url=status_url(purchase),
+            cancel_url=settings.BASE_URL + reverse("checkout", args=[course.pk]),
+        )
+    )
+    purchase.reference = purchase.checkout = started.checkout
+    purchase.save(force_insert=True)
+    return Checkout(purchase, started.redirect_url)

@@ -1,0 +1,205 @@
+"""The one function for "this purchase is paid", and for all else that providers tell: facts are kept, and the purchase
+is brought to the state that its facts imply.
+
+Facts come in any order, doubled, and at the same time. None of them is acted on by itself: each is kept under its own
+key, and then the state is worked out anew from all of them, one at a time for each payment (docs/decisions/0013).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from django.db import transaction
+from django.utils import timezone
+
+from courses.models import Course, PaymentFact, Purchase
+from vouchers.delivery.outbox import queue_notice
+from vouchers.issuing import issue_seats, order_name
+from vouchers.locks import lock_names
+from vouchers.models import Delivery, Issuance
+from vouchers.outgoing.announcing import announce_purchase
+from vouchers.payments.facts import Claims
+from vouchers.payments.holding import hold_or_release, open_disputes
+from vouchers.payments.judging import faults_of
+from vouchers.payments.taking_back import amount_taken_back, take_back
+
+Kind = PaymentFact.Kind
+LOCK_SECONDS = 10
+LONGEST_EMAIL = 254
+NO_CURRENCY = "xxx"  # ISO 4217
+WORKED_OUT = [
+    "reference",
+    "checkout",
+    "live",
+    "course",
+    "email",
+    "quantity",
+    "amount",
+    "currency",
+    "paid_at",
+    "failed_at",
+    "refunded_at",
+    "refunded_amount",
+    "disputed_at",
+    "completed_at",
+]
+
+
+@transaction.atomic
+def record(facts: Sequence[PaymentFact]) -> None:
+    """Keeps facts, unsaved and in any order, and settles the payments they are of. All of it commits, or nothing.
+
+    Raises `django.db.OperationalError` where another process is at one of these payments for more than 10 s.
+    """
+    payments = sorted({(fact.provider, fact.reference) for fact in facts})
+    lock_names(*(f"payment {provider} {reference}" for provider, reference in payments), seconds=LOCK_SECONDS)
+    for fact in facts:
+        _keep(fact)
+    for provider, reference in payments:
+        _settle_payment(provider, reference)
+
+
+@transaction.atomic
+def settle(purchase: Purchase) -> Purchase:
+    """Brings a purchase to the state that its facts imply; returns it as it is now. Doing so again changes nothing."""
+    lock_names(f"payment {purchase.provider} {purchase.reference}", seconds=LOCK_SECONDS)
+    return _settle_payment(purchase.provider, purchase.reference) or purchase
+
+
+def _keep(fact: PaymentFact) -> None:
+    """Of what grows, such as the refunds of a charge, the largest amount is kept: a late event tells of less."""
+    kept, created = PaymentFact.objects.get_or_create(
+        provider=fact.provider,
+        kind=fact.kind,
+        key=fact.key,
+        defaults={
+            "reference": fact.reference,
+            "amount": fact.amount,
+            "at": fact.at,
+            "source": fact.source,
+            "claims": fact.claims,
+        },
+    )
+    if not created and kept.amount < fact.amount:
+        PaymentFact.objects.filter(pk=kept.pk, amount__lt=fact.amount).update(amount=fact.amount)
+
+
+def _settle_payment(provider: str, reference: str) -> Purchase | None:
+    """None where nothing we know of is to be paid: a refund of something else, or one that overtook its payment."""
+    facts = list(PaymentFact.objects.filter(provider=provider, reference=reference))
+    claims = _claims(facts)
+    purchase = _find(provider, reference, claims)
+    if purchase is None:
+        if not any(fact.kind == Kind.PAID for fact in facts):
+            return None
+        purchase = Purchase(provider=provider, reference=reference, currency=NO_CURRENCY, amount=0)
+    was_complete = purchase.completed_at is not None
+    reasons = _work_out(purchase, facts, claims)
+    _save(purchase)
+    if purchase.completed_at:
+        reasons += _serve(purchase, newly=not was_complete)
+    _mark_for_review(purchase, reasons)
+    return purchase
+
+
+def _claims(facts: Iterable[PaymentFact]) -> Claims | None:
+    """What the payment says it is for; the most precise of what it says more than once."""
+    paid = [fact for fact in facts if fact.kind == Kind.PAID and fact.claims]
+    other = [fact for fact in facts if fact.kind in (Kind.PENDING, Kind.FAILED) and fact.claims]
+    said = sorted(paid or other, key=lambda fact: fact.key)
+    return max((Claims.of(fact) for fact in said), key=lambda claims: claims.precise, default=None)
+
+
+def _find(provider: str, reference: str, claims: Claims | None) -> Purchase | None:
+    """The purchase of a payment, locked; by its checkout where the payment is new to us."""
+    purchases = Purchase.objects.select_for_update(of=("self",)).select_related("course").filter(provider=provider)
+    found = purchases.filter(reference=reference).first()
+    if found is None and claims and claims.checkout:
+        found = purchases.filter(checkout=claims.checkout, paid_at=None).first()
+    if found and found.reference != reference:
+        found.reference = reference
+    return found
+
+
+def _work_out(purchase: Purchase, facts: Sequence[PaymentFact], claims: Claims | None) -> list[str]:
+    """Writes into the purchase what its facts come to; returns why staff must look at it."""
+    of = {kind: [fact for fact in facts if fact.kind == kind] for kind in Kind}
+    purchase.paid_at = min((fact.at for fact in of[Kind.PAID]), default=None)
+    purchase.failed_at = None if purchase.paid_at else max((fact.at for fact in of[Kind.FAILED]), default=None)
+    faults = []
+    if claims and purchase.paid_at:
+        _take_claims(purchase, claims)
+        faults = [] if purchase.accepted_at else faults_of(purchase, claims)
+        if not faults:
+            purchase.completed_at = purchase.completed_at or timezone.now()
+    back = of[Kind.REFUNDED] + of[Kind.DISPUTE_LOST]
+    purchase.refunded_amount = min(amount_taken_back(facts), purchase.amount) if purchase.paid_at else Decimal(0)
+    purchase.refunded_at = max((fact.at for fact in back), default=None)
+    purchase.disputed_at = min((fact.at for fact in open_disputes(facts)), default=None)
+    if of[Kind.REFUND_FAILED]:
+        faults.append("A refund failed at the provider: the buyer has not got the money back.")
+    return faults
+
+
+def _take_claims(purchase: Purchase, claims: Claims) -> None:
+    """The course, buyer and seats of a checkout of ours, or of what staff accepted, are known better than by claims."""
+    purchase.amount, purchase.currency, purchase.live = claims.gross_amount, _currency(claims), claims.live
+    if not purchase.checkout and not _is_taken(purchase, claims.checkout):
+        purchase.checkout = claims.checkout
+    if purchase.unit_price is None and not purchase.accepted_at and not purchase.completed_at:
+        purchase.course = Course.objects.filter(pk=claims.course_id).first()
+        purchase.email = claims.email if len(claims.email) <= LONGEST_EMAIL else ""
+        purchase.quantity = claims.seats or 1
+
+
+def _is_taken(purchase: Purchase, checkout: str) -> bool:
+    """Whether another purchase was paid by this checkout before: a checkout is paid once."""
+    return Purchase.objects.filter(provider=purchase.provider, checkout=checkout).exclude(checkout="").exists()
+
+
+def _currency(claims: Claims) -> str:
+    known = len(claims.currency) == 3 and claims.currency.isascii() and claims.currency.isalpha()
+    return claims.currency if known else NO_CURRENCY
+
+
+def _save(purchase: Purchase) -> None:
+    purchase.save(update_fields=None if purchase._state.adding else WORKED_OUT)
+
+
+def _mark_for_review(purchase: Purchase, reasons: Sequence[str]) -> None:
+    """What staff have looked at comes back only with another reason."""
+    review = "\n".join(reasons)
+    if review != purchase.review:
+        purchase.review, purchase.reviewed_at = review, None
+        purchase.save(update_fields=["review", "reviewed_at"])
+
+
+def _serve(purchase: Purchase, *, newly: bool) -> list[str]:
+    """Issues what is owed, takes back what was refunded, holds what is disputed; returns what staff must look at."""
+    references = [reference for reference in (purchase.reference, purchase.checkout) if reference]
+    assert purchase.course is not None  # noqa: S101  # for mypy: the database says so of what is completed
+    lock_names(*(order_name(purchase.course, reference) for reference in references), seconds=LOCK_SECONDS)
+    _adopt(purchase, references)
+    seats = Issuance.objects.filter(purchase=purchase)
+    unissued = sorted({*range(1, purchase.quantity + 1)} - {*seats.values_list("unit", flat=True)})
+    taken = take_back(purchase, len(unissued))
+    owed = unissued[: len(unissued) - taken.never_issued]
+    if owed:
+        issue_seats(purchase, owed, held_since=purchase.disputed_at)
+    hold_or_release(purchase)
+    if seats.waiting(purchase.course).exists():
+        queue_notice(purchase, Delivery.Kind.WAITING)
+    if newly and seats.exclude(status__in=Issuance.CLOSED).exists():
+        announce_purchase(purchase)
+    return [taken.lacking_in_words] if taken.lacking else []
+
+
+def _adopt(purchase: Purchase, references: Sequence[str]) -> None:
+    """A shop that calls POST /issue-voucher with the payment for its order may be faster than the webhook: what it was
+    given then is a seat of this payment, and not one more."""
+    taken = {*Issuance.objects.filter(purchase=purchase).values_list("unit", flat=True)}
+    free = [unit for unit in range(1, purchase.quantity + 1) if unit not in taken]
+    found = Issuance.objects.filter(course=purchase.course, order_id__in=references, purchase=None).order_by("id")
+    for unit, issuance in zip(free, found, strict=False):
+        Issuance.objects.filter(pk=issuance.pk).update(purchase=purchase, unit=unit)

@@ -1,0 +1,91 @@
+"""Refunds and lost disputes take seats back: those never issued first, then waiting ones, then unredeemed ones.
+
+The rules are those at the end of the promises: whole units, the refunded amount divided by the price of a seat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from courses.models import PaymentFact, Purchase
+from vouchers.errors import NotRevocable
+from vouchers.models import Issuance, Voucher
+from vouchers.payments.money import seats_for
+from vouchers.revoking import revoke_voucher
+
+Kind = PaymentFact.Kind
+SINGLE_REFUND = ("re_", "pyr_")  # Stripe's ids of refunds; under a charge's id stands the sum of its refunds
+
+
+@dataclass(frozen=True)
+class Taken:
+    """`never_issued` seats get no voucher any more; `lacking` ones were redeemed before they could be taken back."""
+
+    never_issued: int
+    lacking: int
+
+    @property
+    def lacking_in_words(self) -> str:
+        what = "a voucher" if self.lacking == 1 else f"{self.lacking} vouchers"
+        return f"Refunded, or lost to a dispute, after {what} of it had been redeemed."
+
+
+def amount_taken_back(facts: Sequence[PaymentFact]) -> Decimal:
+    """All that went back to the buyer, in major units.
+
+    Stripe tells of a refund twice, by itself and in its charge; either may be missing, so the larger sum is right. A
+    dispute that PayPal decides for the buyer is a refund there too; Stripe takes it beside all refunds.
+    """
+    refunds = [fact for fact in facts if fact.kind == Kind.REFUNDED]
+    single = sum((fact.amount for fact in refunds if fact.key.startswith(SINGLE_REFUND)), Decimal(0))
+    summed = sum((fact.amount for fact in refunds if not fact.key.startswith(SINGLE_REFUND)), Decimal(0))
+    disputed = {fact.key: fact.amount for fact in facts if fact.kind == Kind.DISPUTED}
+    lost = (fact.amount or disputed.get(fact.key, Decimal(0)) for fact in facts if fact.kind == Kind.DISPUTE_LOST)
+    refunded, lost_amount = max(single, summed), sum(lost, Decimal(0))
+    if any(fact.provider == Purchase.Provider.PAYPAL for fact in facts):
+        return max(refunded, lost_amount)
+    return refunded + lost_amount
+
+
+def take_back(purchase: Purchase, unissued: int) -> Taken:
+    """Takes back the seats that the refunded amount stands for; of a locked purchase, `unissued` of whose seats have
+    neither a voucher nor a place in the queue."""
+    seats = _locked_seats(purchase)
+    back = seats_for(purchase.refunded_amount, purchase.amount, purchase.quantity, purchase.currency)
+    due = max(0, back - sum(map(_is_closed, seats)))
+    never_issued = min(due, unissued)
+    due -= never_issued
+    for seat in sorted(filter(_is_open, seats), key=lambda seat: seat.status != Issuance.Status.WAITING):
+        if due and _take(seat):
+            due -= 1
+    return Taken(never_issued, due)
+
+
+def _locked_seats(purchase: Purchase) -> list[Issuance]:
+    """The last one first. Locked before they are read: the queue may be filling one of them just now."""
+    seats = Issuance.objects.filter(purchase=purchase)
+    locked = list(seats.select_for_update().order_by("pk").values_list("pk", flat=True))
+    return list(Issuance.objects.select_related("voucher").filter(pk__in=locked).order_by("-unit"))
+
+
+def _is_closed(seat: Issuance) -> bool:
+    """Taken back already, or given up by staff for another reason: the money for it is what comes back now."""
+    revoked = seat.voucher is not None and seat.voucher.status == Voucher.Status.REVOKED
+    return revoked or seat.status in Issuance.CLOSED
+
+
+def _is_open(seat: Issuance) -> bool:
+    return not _is_closed(seat)
+
+
+def _take(seat: Issuance) -> bool:
+    if seat.voucher is None:
+        Issuance.objects.filter(pk=seat.pk).update(status=Issuance.Status.CANCELLED)
+        return True
+    try:
+        revoke_voucher(seat.voucher, reason="Refunded")
+    except NotRevocable:
+        return False
+    return True
