@@ -46,8 +46,8 @@ def test_it_reads_all_counts_in_one_statement(
         make_pool(course, 2)
     admin_client.get(LIST)
 
-    # The session, the user, the courses with their counts, whether emails were kept.
-    with django_assert_num_queries(4) as queries:
+    # The session, the user, two counts of what waits for a person, the courses with theirs, whether emails were kept.
+    with django_assert_num_queries(6) as queries:
         admin_client.get(LIST)
 
     assert sum("vouchers_voucher" in query["sql"] for query in queries.captured_queries) == 1

@@ -81,6 +81,16 @@ class TestList:
         with django_assert_num_queries(6):  # session, user, count, rows, two filters
             admin_client.get(LIST)
 
+    def test_the_summary_says_what_waits_for_a_person(self, admin_client: Client) -> None:
+        summary = "/admin/courses/course/"
+        assert "to-do" not in admin_client.get(summary).content.decode()
+        tell(Payment(amount=100).completed(), Payment().completed())
+        Issuance.objects.update(created_at=timezone.now() - dt.timedelta(days=8))
+        page = admin_client.get(summary).content.decode()
+        assert "1 payment to be reviewed" in page
+        assert "1 buyer waiting too long" in page
+        assert "to-do" not in log_in("view_course").get(summary).content.decode()
+
     def test_who_waits_too_long_is_to_be_offered_a_refund(self, admin_client: Client) -> None:
         tell(Payment().completed())
         purchase = Purchase.objects.get()

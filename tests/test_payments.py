@@ -187,7 +187,7 @@ class TestReview:
         assert "another account, acct_other" in for_review(Payment().completed() | {"account": "acct_other"})
 
     def test_a_test_payment_where_real_ones_are_taken(self, settings: Settings) -> None:
-        settings.STRIPE_SECRET_KEY, settings.STRIPE_LIVE_MODE = KEY.replace("test", "live"), True
+        settings.STRIPE_SECRET_KEY = KEY.replace("test", "live")
         assert "test payment" in for_review(Payment().completed())
 
     def test_a_real_payment_where_test_ones_are_taken(self, settings: Settings) -> None:

@@ -91,8 +91,10 @@ class Migration(migrations.Migration):
             model_name="course",
             name="offer_refund_days",
             field=models.PositiveSmallIntegerField(
+                blank=True,
                 default=7,
-                help_text="Staff are offered to refund who has waited this long for a code.",
+                help_text="Staff are offered to refund who has waited this long for a code; empty: never.",
+                null=True,
                 verbose_name="offer a refund after (days)",
             ),
         ),

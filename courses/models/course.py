@@ -48,7 +48,9 @@ class Course(models.Model):
     offer_refund_days = models.PositiveSmallIntegerField(
         "offer a refund after (days)",
         default=7,
-        help_text="Staff are offered to refund who has waited this long for a code.",
+        null=True,
+        blank=True,
+        help_text="Staff are offered to refund who has waited this long for a code; empty: never.",
     )
     redemption = models.CharField(
         "redemption rule",

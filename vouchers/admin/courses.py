@@ -11,10 +11,11 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.template.defaultfilters import pluralize
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from courses.models import Course
+from courses.models import Course, Purchase
 from vouchers.admin.base import DeskAdmin, add_to, link, list_of
 from vouchers.admin.live import live_page
 from vouchers.models import Batch, Issuance, Voucher
@@ -80,7 +81,7 @@ class CourseAdmin(DeskAdmin[Course]):
         return may_upload(request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        page = super().changelist_view(request, extra_context)
+        page = super().changelist_view(request, {"to_do": to_do(request)} | (extra_context or {}))
         return live_page(request, page, "admin/courses/course/results.html")
 
     def beside(self, request: HttpRequest, row: Course) -> dict[str, Any]:
@@ -133,6 +134,19 @@ def stock_bar(remaining: int, total: int) -> SafeString:
         total,
         f"{percent:.1f}",
     )
+
+
+def to_do(request: HttpRequest) -> list[tuple[str, str]]:
+    """What waits for a person: a sentence, and the list of it."""
+    if not request.user.has_perm("courses.view_purchase"):
+        return []
+    reviews = Purchase.objects.for_review().count()
+    too_long = Issuance.objects.waiting_too_long().values("purchase").distinct().count()
+    every = [
+        (reviews, f"{reviews} payment{pluralize(reviews)} to be reviewed", list_of(Purchase, state="review")),
+        (too_long, f"{too_long} buyer{pluralize(too_long)} waiting too long", list_of(Purchase, state="refund")),
+    ]
+    return [(sentence, address) for number, sentence, address in every if number]
 
 
 def may_upload(request: HttpRequest) -> bool:

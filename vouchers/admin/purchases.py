@@ -27,6 +27,8 @@ from vouchers.payments import deeds
 from vouchers.payments.money import in_words
 from vouchers.payments.progress import STATUSES, progress_of
 
+TIMES = ("created_at", "paid_at", "completed_at", "accepted_at", "failed_at", "disputed_at")
+
 
 class StateFilter(admin.SimpleListFilter):
     """What staff look for first; each is served by an index or ends at the first pages."""
@@ -82,30 +84,12 @@ class RefundForm(forms.Form):
 
 @admin.register(Purchase)
 class PurchaseAdmin(LedgerAdmin[Purchase]):
-    list_display = ["shown_reference", "buyer", "course_link", "price", "state"]
+    list_display = ["buyer", "course_link", "price", "state", "shown_reference"]
     list_filter = [StateFilter, "provider", "course"]
     list_select_related = ["course"]
     search_fields = ["reference", "checkout", "email__iexact"]
     search_help_text = "The provider's whole reference of a payment or a checkout, or a whole email address."
     actions = ["close"]
-    fieldsets = [
-        (None, {"fields": ["progress", "review_text", "buyer_email", "course_link", "quantity", "price", "page_link"]}),
-        ("At the provider", {"fields": ["provider", "reference", "checkout", "live"]}),
-        (
-            "When",
-            {
-                "fields": [
-                    "created_at",
-                    "paid_at",
-                    "completed_at",
-                    "failed_at",
-                    "refunded",
-                    "disputed_at",
-                    "accepted_at",
-                ]
-            },
-        ),
-    ]
     readonly_fields = ["progress", "review_text", "buyer_email", "course_link", "price", "page_link", "refunded"]
 
     def get_urls(self) -> list[URLPattern]:
@@ -114,6 +98,18 @@ class PurchaseAdmin(LedgerAdmin[Purchase]):
             path("<uuid:pk>/accept/", view(self.accept_view), name="courses_purchase_accept"),
             path("<uuid:pk>/refund/", view(self.refund_view), name="courses_purchase_refund"),
             *super().get_urls(),
+        ]
+
+    def get_fieldsets(self, request: HttpRequest, obj: Purchase | None = None) -> Any:
+        """Of the times only those that have come."""
+        times = [name for name in TIMES if getattr(obj, name, None)]
+        first = ["progress", "buyer_email", "course_link", "quantity", "price", "page_link"]
+        if obj and obj.review:
+            first.insert(1, "review_text")
+        return [
+            (None, {"fields": first}),
+            ("At the provider", {"fields": ["provider", "reference", "checkout", "kind"]}),
+            ("When", {"fields": [*times, *(["refunded"] if obj and obj.refunded_at else [])]}),
         ]
 
     def has_review_permission(self, request: HttpRequest) -> bool:
@@ -223,9 +219,7 @@ class PurchaseAdmin(LedgerAdmin[Purchase]):
         return badge(status, dict(STATUSES)[status])
 
     @admin.display(description="to be reviewed because")
-    def review_text(self, purchase: Purchase) -> SafeString | str:
-        if not purchase.review:
-            return NOTHING
+    def review_text(self, purchase: Purchase) -> SafeString:
         seen = f"Looked at {minute(purchase.reviewed_at)}" if purchase.reviewed_at else ""
         return with_note(purchase.review, seen)
 
@@ -233,8 +227,10 @@ class PurchaseAdmin(LedgerAdmin[Purchase]):
     def page_link(self, purchase: Purchase) -> SafeString:
         return format_html('<a href="{}" rel="noreferrer">What the buyer sees</a>', status_url(purchase))
 
+    @admin.display(description="kind")
+    def kind(self, purchase: Purchase) -> str:
+        return {True: "Real money", False: "A test, no money moved", None: "Not known"}[purchase.live]
+
     @admin.display(description="refunded")
-    def refunded(self, purchase: Purchase) -> SafeString | str:
-        if purchase.refunded_at is None:
-            return NOTHING
+    def refunded(self, purchase: Purchase) -> SafeString:
         return with_note(in_words(purchase.refunded_amount, purchase.currency), minute(purchase.refunded_at))

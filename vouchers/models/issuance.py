@@ -25,7 +25,8 @@ class IssuanceQuerySet(models.QuerySet["Issuance"]):
     def waiting_too_long(self) -> Self:
         """Seats of payments that have waited for so long that staff are offered to give the money back."""
         patience = ExpressionWrapper(F("course__offer_refund_days") * dt.timedelta(days=1), DurationField())
-        return self.filter(status=Issuance.Status.WAITING, purchase__isnull=False, created_at__lt=Now() - patience)
+        waiting = self.filter(status=Issuance.Status.WAITING, held_since=None)  # what the index of the queue serves
+        return waiting.filter(purchase__isnull=False, created_at__lt=Now() - patience)
 
     def still_owed_to(self, email: str, course: Course) -> Self:
         """What an email is waiting for or still holds unredeemed and valid, newest first."""

@@ -5,13 +5,13 @@ What is not good is kept and shown to staff; nothing is issued for it.
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from courses.models import Course, Purchase
 from vouchers.payments.facts import MOST_SEATS, Claims
 from vouchers.payments.money import in_words
+from vouchers.payments.stripe.api import takes_real_money
 
 
 def faults_of(purchase: Purchase, claims: Claims) -> list[str]:
@@ -31,11 +31,13 @@ def _unknown_course(course_id: str) -> str:
 def _fault_of_account(purchase: Purchase, claims: Claims) -> str:
     if claims.account:
         return f"It was paid to another account, {claims.account}."
-    if purchase.provider == Purchase.Provider.STRIPE and settings.STRIPE_SECRET_KEY and claims.live is not None:
-        if settings.STRIPE_LIVE_MODE and not claims.live:
-            return "It is a test payment, and this desk takes real ones."
-        if claims.live and not settings.STRIPE_LIVE_MODE:
-            return "It is a real payment, and this desk has a test key."
+    if purchase.provider != Purchase.Provider.STRIPE or claims.live is None:
+        return ""
+    desk_is_live = takes_real_money()
+    if desk_is_live and not claims.live:
+        return "It is a test payment, and this desk takes real ones."
+    if desk_is_live is False and claims.live:
+        return "It is a real payment, and this desk has a test key."
     return ""
 
 

@@ -94,6 +94,12 @@ def secret_key() -> str:
     return kept.values_list("secret", flat=True).first() or ""
 
 
+def takes_real_money() -> bool | None:
+    """By the mode of the key; None where there is no key, and so no telling."""
+    key = secret_key()
+    return "_live_" in key if key else None
+
+
 def client() -> stripe.StripeClient:
     address = getattr(settings, "STRIPE_API_HOST", "")
     return stripe.StripeClient(

@@ -36,7 +36,7 @@ class Demo:
         return settings.DEMO_PAYMENTS
 
     def start(self, order: Order) -> Started:
-        checkout = f"cs_test_{secrets.token_hex(24)}"
+        checkout = f"cs_test_{secrets.token_hex(12)}"
         return Started(checkout, settings.BASE_URL + reverse("test_payment", args=[checkout]))
 
     def refund(self, purchase: Purchase, amount: Decimal, key: str) -> None:
