@@ -275,7 +275,8 @@ STRIPE_LIVE_MODE = "_live_" in STRIPE_SECRET_KEY
 STRIPE_LIVE_SECRET_KEY = STRIPE_SECRET_KEY if STRIPE_LIVE_MODE else ""
 STRIPE_TEST_SECRET_KEY = "" if STRIPE_LIVE_MODE else STRIPE_SECRET_KEY
 # A payment that only looks like one, for trying out: where nothing real can be paid, and never in production.
-DEMO_PAYMENTS = EMBEDDED_POSTGRES and not (STRIPE_SECRET_KEY or PAYPAL_CLIENT_ID) and not _https
+_payments = (STRIPE_SECRET_KEY, STRIPE_WEBHOOK_SECRET, PAYPAL_CLIENT_ID, PAYPAL_CLIENT_SECRET, PAYPAL_WEBHOOK_ID)
+DEMO_PAYMENTS = EMBEDDED_POSTGRES and not any(_payments) and not _https
 
 # Logging -------------------------------------------------------------------------------------------
 

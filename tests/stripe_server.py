@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-LISTS = {"/v1/checkout/sessions": "sessions", "/v1/payment_intents": "intents", "/v1/disputes": "disputes"}
+LISTS = {"/v1/checkout/sessions": "sessions", "/v1/payment_intents": "intents", "/v1/events": "events"}
 
 
 @dataclass
@@ -22,7 +22,8 @@ class StripeServer:
     asked: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     sessions: list[dict[str, Any]] = field(default_factory=list)
     intents: list[dict[str, Any]] = field(default_factory=list)
-    disputes: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    no_events: bool = False
     down: bool = False
     refuse: str = ""
 
@@ -30,6 +31,8 @@ class StripeServer:
         if self.down:
             return 500, {"error": {"type": "api_error", "message": "down"}}
         if method == "GET":
+            if self.no_events and path == "/v1/events":
+                return 403, {"error": {"type": "invalid_request_error", "message": "Not with this key."}}
             rows = getattr(self, LISTS[path])
             return 200, {"object": "list", "data": rows, "has_more": False, "url": path}
         self.asked.append((path, fields, key))

@@ -187,6 +187,13 @@ def test_it_makes_a_course(admin_client: Client) -> None:
     assert Course.objects.get().pk == "GO.1"
 
 
+def test_it_refuses_a_price_without_coins_for_it(admin_client: Client) -> None:
+    response = admin_client.post("/admin/courses/course/add/", fields(id="JP1", price="48.50", currency="jpy"))
+
+    assert "JPY has no coins that small." in response.content.decode()
+    assert not Course.objects.exists()
+
+
 def test_it_refuses_an_id_that_is_taken(admin_client: Client, course: Course) -> None:
     response = admin_client.post("/admin/courses/course/add/", fields(id="js101", name="Another"))
 

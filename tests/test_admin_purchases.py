@@ -124,7 +124,7 @@ class TestAccept:
         tell(Payment(course="JS999", email=None).completed(customer_details=None))
         purchase = Purchase.objects.get()
         assert "Accept…" in admin_client.get(page_of(purchase)).content.decode()
-        form = {"course": "JS101", "email": "ann@example.com"}
+        form = {"course": "JS101", "email": "ann@example.com", "quantity": "1"}
         answer = admin_client.post(page_of(purchase, "accept"), form, follow=True)
         assert "Accepted." in messages(answer)
         assert Voucher.objects.get().issued_to == "ann@example.com"
@@ -135,7 +135,7 @@ class TestAccept:
     def test_it_names_what_is_missing(self, admin_client: Client, course: Course) -> None:
         tell(Payment(course="JS999").completed())
         answer = admin_client.post(page_of(Purchase.objects.get(), "accept"), {"course": "", "email": "x"})
-        assert [*answer.context["form"].errors] == ["course", "email"]
+        assert [*answer.context["form"].errors] == ["course", "email", "quantity"]
         assert not Issuance.objects.exists()
 
     def test_it_needs_the_permission(self, course: Course) -> None:
@@ -143,7 +143,10 @@ class TestAccept:
         purchase = Purchase.objects.get()
         client = log_in("view_purchase")
         assert (
-            client.post(page_of(purchase, "accept"), {"course": "JS101", "email": "a@example.com"}).status_code == 403
+            client.post(
+                page_of(purchase, "accept"), {"course": "JS101", "email": "a@example.com", "quantity": "1"}
+            ).status_code
+            == 403
         )
         assert client.post(page_of(purchase, "refund"), {"amount": "1"}).status_code == 403
         page = client.get(page_of(purchase)).content.decode()

@@ -126,15 +126,21 @@ class TestStart:
         assert (answer.status_code, answer.json()["code"]) == (409, "not_on_sale")
         assert not stripe.asked
 
+    def test_it_refuses_more_money_than_there_is(self, stripe: StripeServer) -> None:
+        Course.objects.update(price=Decimal("9999999999.00"))
+        answer = start(quantity=2)
+        assert (answer.status_code, [*answer.json()["fields"]]) == (400, ["quantity"])
+        assert not stripe.asked
+
     def test_it_says_sold_out_before_anybody_pays(self, course: Course, stripe: StripeServer) -> None:
         Course.objects.update(stop_when_empty=True)
         course.refresh_from_db()
         make_pool(course, 2)
         assert start(quantity=2).status_code == 201
         assert start(quantity=3).json()["code"] == "sold_out"
-        issue_to(course)
-        issue_to(course, "bob@example.com")
-        issue_to(course, "waits@example.com")
+        for n in range(3):
+            issue_to(course, f"buyer{n}@example.com")
+        make_pool(course, 1)  # it is for the third buyer, who waits
         assert (start(quantity=1).status_code, start(quantity=1).json()["code"]) == (409, "sold_out")
 
     def test_it_says_when_the_provider_is_away(self, stripe: StripeServer) -> None:

@@ -17,6 +17,7 @@ from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.payments.deeds import accept_purchase, close_review
 from vouchers.payments.progress import progress_of
 from vouchers.payments.settling import settle
+from vouchers.revoking import revoke_voucher
 
 pytestmark = pytest.mark.django_db
 
@@ -101,8 +102,8 @@ class TestPaid:
         tell(event("payment_intent.succeeded", Payment(course=None).intent()))
         assert not Purchase.objects.exists()
 
-    def test_a_subscription_is_not_ours(self) -> None:
-        tell(Payment().completed(mode="subscription"))
+    def test_a_subscription_to_something_else_is_not_ours(self) -> None:
+        tell(Payment(course=None).completed(mode="subscription"))
         assert not Purchase.objects.exists()
 
     def test_a_course_without_a_price_takes_any_amount(self, course: Course) -> None:
@@ -168,6 +169,9 @@ class TestReview:
     def test_an_unknown_course(self, name: str) -> None:
         assert "There is no course" in for_review(Payment(course=name).completed())
 
+    def test_a_subscription(self) -> None:
+        assert "subscription" in for_review(Payment().completed(mode="subscription"))
+
     def test_a_checkout_without_a_course(self) -> None:
         assert "does not say which course" in for_review(Payment(course=None).completed())
 
@@ -196,14 +200,36 @@ class TestReview:
 
     def test_staff_accept_it_and_it_is_issued(self, course: Course) -> None:
         tell(Payment(course="JS999", amount=100).completed())
-        accepted = accept_purchase(purchase(), course=course, email="bob@example.com")
+        accepted = accept_purchase(purchase(), course=course, email="bob@example.com", quantity=1)
         assert progress_of(accepted).status == "issued"
         assert Voucher.objects.get(status="issued").issued_to == "bob@example.com"
         assert not Purchase.objects.for_review().exists()
         settle(accepted)
         assert issued() == 1
         with pytest.raises(NotReviewable):
-            accept_purchase(purchase(), course=course, email="bob@example.com")
+            accept_purchase(purchase(), course=course, email="bob@example.com", quantity=1)
+
+    def test_staff_say_how_many_seats_there_are(self, course: Course) -> None:
+        metadata = Payment().metadata | {"quantity": "two"}
+        tell(Payment(amount=9800).completed(metadata=metadata))
+        accept_purchase(purchase(), course=course, email="ann@example.com", quantity=2)
+        assert issued() == 2
+
+    def test_what_was_issued_is_not_accepted_once_more(self, course: Course) -> None:
+        payment = Payment()
+        tell(payment.completed(), event("refund.failed", payment.refund(100, status="failed")))
+        with pytest.raises(NotReviewable):
+            accept_purchase(purchase(), course=course, email="bob@example.com", quantity=2)
+        assert purchase().quantity == 1
+
+    def test_what_staff_closed_is_not_issued_when_it_would_be_good_later(self, course: Course) -> None:
+        payment = Payment(amount=100)
+        tell(payment.completed())
+        close_review(purchase())
+        Course.objects.update(price=1)
+        tell(event("payment_intent.succeeded", payment.intent()), payment.dispute_ended("won"))
+        assert not Issuance.objects.exists()
+        assert purchase().reviewed_at is not None
 
     def test_staff_close_it_and_it_stays_closed(self) -> None:
         payment = Payment(amount=100)
@@ -214,6 +240,43 @@ class TestReview:
         assert not Issuance.objects.exists()
         with pytest.raises(NotReviewable):
             close_review(purchase())
+
+
+class TestSecondThoughts:
+    """A checkout speaks more precisely than its intent, and may be told of later."""
+
+    @pytest.fixture(autouse=True)
+    def pool(self, course: Course) -> None:
+        make_pool(course, 5)
+
+    def told(self, *, intent_first: bool, amount: int = 14700, **intent: Any) -> None:
+        payment = Payment(amount=amount, quantity=3)
+        metadata = {"courseId": "JS101", "email": "ann@example.com"} | intent
+        events = [event("payment_intent.succeeded", payment.intent(metadata=metadata)), payment.completed()]
+        tell(*(events if intent_first else reversed(events)))
+
+    @pytest.mark.parametrize("intent_first", [True, False])
+    def test_it_may_know_of_more_seats(self, intent_first: bool) -> None:
+        self.told(intent_first=intent_first)
+        assert issued() == 3
+        assert not Purchase.objects.for_review().exists()
+
+    def test_seats_that_were_not_paid_are_not_added(self) -> None:
+        self.told(intent_first=True, amount=4900)
+        assert issued() == 1
+        assert "147.00 USD are asked" in Purchase.objects.for_review().get().review
+
+    def test_another_buyer_is_shown_to_staff(self) -> None:
+        self.told(intent_first=True, email="typo@example.com")
+        assert "'ann@example.com'" in Purchase.objects.for_review().get().review
+        assert {*Issuance.objects.values_list("email", flat=True)} == {"typo@example.com"}
+
+    def test_the_price_of_what_was_found_good_is_settled(self) -> None:
+        payment = Payment()
+        tell(payment.completed())
+        Course.objects.update(price=99, currency="eur")
+        tell(payment.refunded(100), payment.disputed(), payment.dispute_ended("won"))
+        assert not Purchase.objects.for_review().exists()
 
 
 class TestQuantity:
@@ -298,6 +361,40 @@ class TestOrder:
         answer = caller("issue").post("/issue-voucher", body, format="json")
         assert (answer.status_code, answer.json()["code"]) == (409, "payment_pending")
         assert not Issuance.objects.exists()
+
+    def test_a_payment_that_names_no_course_we_have_is_looked_at_first(self, course: Course, caller: Caller) -> None:
+        make_pool(course, 1)
+        payment = Payment(course="JS999")
+        tell(payment.completed())
+        body = {"courseId": "JS101", "email": "ann@example.com", "orderId": payment.intent_id}
+        answer = caller("issue").post("/issue-voucher", body, format="json")
+        assert (answer.status_code, answer.json()["code"]) == (409, "payment_in_review")
+
+    def test_an_order_that_was_taken_back_is_no_seat_of_the_payment(self, course: Course) -> None:
+        make_pool(course, 2)
+        payment = Payment()
+        before = issue_to(course, order_id=payment.intent_id)
+        assert before.voucher is not None
+        revoke_voucher(before.voucher, reason="A mistake")
+        tell(payment.completed())
+        assert Issuance.objects.get(purchase=purchase()).status == "issued"
+        assert progress_of(purchase()).status == "issued"
+
+    def test_an_order_of_somebody_else_is_shown_to_staff(self, course: Course) -> None:
+        make_pool(course, 2)
+        payment = Payment()
+        issue_to(course, "bob@example.com", order_id=payment.intent_id)
+        tell(payment.completed())
+        assert "to another email" in Purchase.objects.for_review().get().review
+
+    def test_more_vouchers_than_seats_are_shown_to_staff(self, course: Course) -> None:
+        make_pool(course, 3)
+        payment = Payment()
+        issue_to(course, order_id=payment.intent_id)
+        issue_to(course, order_id=payment.session_id)
+        tell(payment.completed())
+        assert issued() == 2
+        assert "than it has seats" in Purchase.objects.for_review().get().review
 
     def test_an_order_of_a_payment_that_was_given_back_is_closed(self, course: Course, caller: Caller) -> None:
         make_pool(course, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -11,6 +12,7 @@ from zlib import crc32
 import pytest
 from django.db import connection
 from django.http import HttpResponse
+from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
@@ -19,6 +21,7 @@ from tests.factories import CourseFactory, PurchaseFactory, make_pool
 from tests.paypal_account import OWN_ACCOUNT, PayPalServer, Tree
 from vouchers.models import Issuance
 from vouchers.payments import settling
+from vouchers.payments.reconciling import reconcile
 
 pytest_plugins = ["tests.paypal_server"]
 pytestmark = pytest.mark.django_db
@@ -64,7 +67,14 @@ def course(db: None) -> Course:
 def checkout_of_ours(paypal: PayPalServer, course: Course, **fields: Any) -> Purchase:
     """A purchase that began in the desk's shop, with its order at PayPal."""
     purchase = PurchaseFactory.build(
-        provider="paypal", course=course, unit_price="49.00", amount="49.00", email="ann@example.com", **fields
+        provider="paypal",
+        course=course,
+        unit_price="49.00",
+        began_here=True,
+        agreed_currency="usd",
+        amount="49.00",
+        email="ann@example.com",
+        **fields,
     )
     purchase.checkout = purchase.reference = paypal.add_order(str(purchase.id))
     purchase.save()
@@ -284,6 +294,15 @@ def test_it_keeps_holding_where_the_outcome_is_one_it_does_not_know(paypal: PayP
     tell(paypal, "CUSTOMER.DISPUTE.RESOLVED", paypal.disputes[dispute], "dispute")
 
     assert Purchase.objects.get().disputed_at is not None
+
+
+def test_the_end_of_a_dispute_is_asked_for_too(paypal: PayPalServer, course: Course) -> None:
+    dispute = paypal.dispute(paid(paypal))
+    tell(paypal, "CUSTOMER.DISPUTE.CREATED", paypal.disputes[dispute], "dispute")
+    paypal.resolve(dispute, "RESOLVED_SELLER_FAVOUR")  # and its event is lost
+    Purchase.objects.update(created_at=timezone.now() - dt.timedelta(days=60))
+    assert reconcile().filled_in == 1
+    assert Purchase.objects.get().disputed_at is None
 
 
 def test_it_holds_every_payment_of_a_dispute(paypal: PayPalServer, course: Course) -> None:

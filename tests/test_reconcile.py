@@ -64,11 +64,12 @@ def test_it_leaves_alone_what_is_not_paid(stripe: StripeServer, capsys: pytest.C
     assert not Issuance.objects.exists()
 
 
-def test_it_fills_in_refunds_and_disputes(stripe: StripeServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_fills_in_refunds_and_disputes_of_older_payments_too(
+    stripe: StripeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     refunded, disputed, won = Payment(), Payment(), Payment()
     tell(refunded.completed(), disputed.completed(), won.completed(), won.disputed())
-    stripe.intents = [recently(refunded.intent(latest_charge=refunded.charge(4900)))]
-    stripe.disputes = [recently(disputed.dispute()), recently(won.dispute("won"))]
+    stripe.events = [refunded.refunded(4900), disputed.disputed(), won.dispute_ended("won")]
     reconcile(capsys)
 
     def voucher(payment: Payment) -> Voucher:
@@ -77,6 +78,15 @@ def test_it_fills_in_refunds_and_disputes(stripe: StripeServer, capsys: pytest.C
     assert voucher(refunded).status == "revoked"
     assert voucher(disputed).held_since is not None
     assert voucher(won).held_since is None
+
+
+def test_it_fills_in_a_refund_that_its_payment_knows(stripe: StripeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    payment = Payment()
+    tell(payment.completed())
+    stripe.intents = [recently(payment.intent(latest_charge=payment.charge(4900)))]
+    stripe.no_events = True  # by a restricted key
+    reconcile(capsys)
+    assert Voucher.objects.get(issuances__purchase__reference=payment.intent_id).status == "revoked"
 
 
 def test_it_says_when_a_provider_is_away(stripe: StripeServer) -> None:

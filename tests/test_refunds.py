@@ -5,16 +5,18 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from courses.models import Course, Purchase
+from courses.money import seats_for
 from tests.conftest import Caller
 from tests.factories import make_pool
 from tests.stripe_events import Payment, event, tell
 from vouchers.delivery.outbox import claim_due, record_sent, resend_voucher
+from vouchers.delivery.sending import send_due
 from vouchers.errors import NotResendable, NotReturnable
 from vouchers.models import Delivery, Issuance, Voucher
-from vouchers.payments.deeds import return_voucher
-from vouchers.payments.money import seats_for
+from vouchers.payments.deeds import refundable, return_voucher
 from vouchers.payments.progress import progress_of
 
 pytestmark = pytest.mark.django_db
@@ -138,7 +140,21 @@ class TestRefund:
         payment = seats()
         tell(payment.completed(), payment.refunded(1000))
         tell(event("refund.failed", payment.refund(1000, status="failed")))
-        assert "A refund failed" in Purchase.objects.for_review().get().review
+        found = Purchase.objects.for_review().get()
+        assert "A refund failed" in found.review
+        assert (found.refunded_amount, refundable(found)) == (Decimal(0), Decimal(10))
+
+    def test_a_refund_that_fails_and_is_made_again_is_one(self, course: Course) -> None:
+        make_pool(course, 2)
+        payment = seats(2)
+        tell(
+            payment.completed(),
+            event("refund.created", payment.refund(1000, "re_1", status="pending")),
+            event("refund.failed", payment.refund(1000, "re_1", status="failed")),
+            event("refund.created", payment.refund(1000, "re_2")),
+        )
+        assert Purchase.objects.get().refunded_amount == Decimal(10)
+        assert statuses() == ["issued", "revoked"]
 
     def test_a_voucher_that_staff_revoked_is_the_first_to_be_refunded(self, course: Course) -> None:
         make_pool(course, 2)
@@ -255,6 +271,23 @@ class TestDispute:
         tell(payment.completed(), payment.disputed(), payment.dispute_ended("lost"))
         assert statuses() == ["cancelled"]
 
+    def test_it_leaves_alone_a_code_that_is_somebody_elses_by_now(self, course: Course, caller: Caller) -> None:
+        make_pool(course, 1)
+        ann, bob = seats(), seats()
+        tell(ann.completed(), ann.refunded(1000))
+        return_voucher(Issuance.objects.get())
+        tell(bob.completed(), ann.disputed())
+        assert Voucher.objects.get().held_since is None
+        tell(bob.disputed(), ann.dispute_ended("won"))
+        assert redeem(caller) == (409, "voucher_on_hold")
+
+    def test_one_that_was_lost_over_less_than_a_seat_is_shown_to_staff(self, course: Course) -> None:
+        make_pool(course, 1)
+        payment = seats()
+        lost = event("charge.dispute.closed", payment.dispute("lost", amount=990))
+        tell(payment.completed(), lost)
+        assert "less than a seat" in Purchase.objects.for_review().get().review
+
     def test_two_disputes_hold_it_until_both_are_over(self, course: Course, caller: Caller) -> None:
         make_pool(course, 1)
         payment = seats()
@@ -268,9 +301,11 @@ class TestDispute:
         make_pool(course, 1)
         payment = seats()
         tell(payment.completed(), payment.disputed())
-        Delivery.objects.update(status="failed", last_error="Not sent: the voucher is on hold.")
+        assert send_due() == 0
+        assert not Delivery.objects.filter(due_at__lte=timezone.now()).exists()
+        assert {*Delivery.objects.values_list("status", "attempts")} == {("queued", 0)}
         tell(payment.dispute_ended("won"))
-        assert list(Delivery.objects.order_by("series").values_list("status", flat=True)) == ["failed", "queued"]
+        assert {*Delivery.objects.filter(due_at__lte=timezone.now()).values_list("status", flat=True)} == {"queued"}
 
     def test_a_voucher_on_hold_is_not_sent_again(self, course: Course) -> None:
         make_pool(course, 1)

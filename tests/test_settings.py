@@ -98,6 +98,7 @@ def test_it_offers_no_test_payment_in_production() -> None:
     embedded = {"EMBEDDED_POSTGRES_RUNNING": "true", "BASE_URL": "http://127.0.0.1:8000"}
     assert read("DEMO_PAYMENTS", **embedded) == {"DEMO_PAYMENTS": "True"}
     assert read("DEMO_PAYMENTS", **embedded, PAYPAL_CLIENT_ID="id") == {"DEMO_PAYMENTS": "False"}
+    assert read("DEMO_PAYMENTS", **embedded, STRIPE_WEBHOOK_SECRET="whsec_secret") == {"DEMO_PAYMENTS": "False"}
     assert read("DEMO_PAYMENTS", **(embedded | {"BASE_URL": "https://shop.example"})) == {"DEMO_PAYMENTS": "False"}
 
 

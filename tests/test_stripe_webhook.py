@@ -111,6 +111,56 @@ class TestProof:
         assert post(body).status_code == 400
         assert nothing_happened()
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"created": "now"},
+            {"created": 2**40},
+            {"created": -1},
+            {"account": 7},
+            {"id": "evt_" + "x" * 300},
+            {"type": 1},
+            {"livemode": None},
+            {"request": {"id": "x" * 60}},
+            {"pending_webhooks": "\ud800"},
+        ],
+    )
+    def test_it_refuses_what_no_event_of_stripes_has(self, odd: dict[str, Any]) -> None:
+        answer = post(Payment().completed() | odd)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+        assert nothing_happened()
+
+    def test_it_refuses_json_that_is_nested_too_deeply(self) -> None:
+        assert post("[" * 100_000 + "]" * 100_000).status_code == 400
+
+    def test_it_refuses_a_signature_that_is_no_ascii(self) -> None:
+        assert post(Payment().completed(), header=f"t={int(time.time())},v1=é").status_code == 400
+        assert nothing_happened()
+
+    def test_a_buyer_may_have_an_odd_name(self) -> None:
+        details = {"email": "ann@example.com", "name": "Ann \\u0000 \\"}
+        assert post(Payment().completed(customer_details=details)).status_code == 200
+
+    @pytest.mark.parametrize("forwarded", ["unknown", "203.0.113.7, 10.0.0.1", ""])
+    def test_it_does_not_mind_what_a_proxy_wrote(self, forwarded: str) -> None:
+        body = json.dumps(Payment().completed())
+        headers = {"Stripe-Signature": signature(body), "X-Forwarded-For": forwarded}
+        answer = Client().post(webhook_path(), body, content_type="application/json", headers=headers)
+        assert answer.status_code == 200
+        assert WebhookEventTrigger.objects.get().remote_ip == "127.0.0.1"
+
+    def test_it_verifies_by_signature_whatever_an_endpoint_is_set_to(self, settings: Settings) -> None:
+        settings.STRIPE_API_HOST = "http://127.0.0.1:9"
+        path = webhook_path()
+        WebhookEndpoint.objects.update(djstripe_validation_method="retrieve_event")
+        assert post(Payment().completed(), path=path).status_code == 200
+
+    @pytest.mark.parametrize("currency", ["jpy", "usd", "kwd"])
+    def test_it_can_count_large_amounts(self, currency: str) -> None:
+        payment = Payment(amount=10**11, currency=currency)
+        tell(payment.completed(), payment.refunded(10**11), payment.disputed(), payment.dispute_ended("lost"))
+        assert not Issuance.objects.exists()
+
     def test_it_refuses_text_that_the_database_cannot_keep(self) -> None:
         assert post(Payment(email="ann\x00@example.com").completed()).status_code == 400
         assert nothing_happened()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from courses.models import COURSE_ID, Course, Purchase
@@ -129,7 +130,8 @@ def _find_known(request: IssueRequest) -> Issuance | None:
 
 def _find_of_payment(request: IssueRequest) -> Issuance | None:
     """What is owed for the payment that an order is the reference of; None where it is no payment we know."""
-    purchase = Purchase.objects.payments().named(request.order_id).filter(course=request.course).first()
+    of_course = Q(course=request.course) | Q(course=None)  # one that names no course we have is for staff to look at
+    purchase = Purchase.objects.payments().named(request.order_id).filter(of_course).first()
     if purchase is None:
         return None
     if purchase.email.upper() != request.email.upper():
@@ -159,15 +161,17 @@ def _issue_new(request: IssueRequest) -> Issuance:
 def issue_seats(purchase: Purchase, units: Sequence[int], *, held_since: dt.datetime | None = None) -> None:
     """Issues the voucher of each of these seats of a payment, or queues them, in the payment's own transaction.
 
-    The first seat takes the payment's reference for its order, so that a request with that order finds it. With
-    `held_since` all of them wait, outside the queue, until the dispute is over.
+    The first seat takes the payment's reference for its order, so that a request with that order finds it; unless that
+    order was issued before, and taken back again. With `held_since` all of them wait, outside the queue, until the
+    dispute is over.
     """
     assert purchase.course is not None  # noqa: S101  # for mypy: the database says so of what is completed
+    is_used = Issuance.objects.filter(course=purchase.course, order_id=purchase.reference).exists()
     for unit in units:
         issuance = Issuance(
             course=purchase.course,
             email=purchase.email,
-            order_id=purchase.reference if unit == 1 else "",
+            order_id=purchase.reference if unit == 1 and not is_used else "",
             caller=f"payment:{purchase.provider}",
             purchase=purchase,
             unit=unit,

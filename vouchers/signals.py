@@ -10,7 +10,7 @@ from djstripe.models import Event
 from djstripe.signals import WEBHOOK_SIGNALS
 
 from vouchers.payments import settling
-from vouchers.payments.stripe.endpoint import OWN_ACCOUNT, own_account
+from vouchers.payments.stripe.endpoint import is_own_account
 from vouchers.payments.stripe.events import CONCERNS, Told, facts_of
 
 
@@ -22,12 +22,11 @@ def record_event(sender: type[Event], event: Event, **kwargs: Any) -> None:
 
 def told_by(event: Event) -> Told:
     account = str(event.stripe_data.get("account") or "")
-    own = {"", OWN_ACCOUNT, own_account().id} if account else {""}
     return Told(
         source=event.id,
         at=event.created or timezone.now(),
         live=event.livemode,
-        account="" if account in own else account,
+        account="" if is_own_account(account) else account,
     )
 
 

@@ -169,11 +169,30 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="purchase",
+            name="began_here",
+            field=models.BooleanField(
+                default=False,
+                help_text="Whether its checkout began here, and so its course, buyer and seats are known.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="purchase",
+            name="agreed_currency",
+            field=models.CharField(
+                blank=True,
+                default="",
+                help_text="Of the price of a seat; empty until there is an agreement.",
+                max_length=3,
+            ),
+            preserve_default=False,
+        ),
+        migrations.AddField(
+            model_name="purchase",
             name="unit_price",
             field=models.DecimalField(
                 blank=True,
                 decimal_places=2,
-                help_text="What a seat cost when the checkout began.",
+                help_text="What a seat was to cost, as agreed.",
                 max_digits=12,
                 null=True,
             ),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now, Upper
+
+from courses.money import is_whole_coins
 
 COURSE_ID = r"^[A-Za-z0-9._-]{1,64}$"
 
@@ -84,3 +87,7 @@ class Course(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.name}"
+
+    def clean(self) -> None:
+        if self.price is not None and not is_whole_coins(self.price, self.currency):
+            raise ValidationError({"price": f"{self.currency.upper()} has no coins that small."})

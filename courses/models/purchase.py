@@ -56,8 +56,14 @@ class Purchase(models.Model):
     course = models.ForeignKey(Course, on_delete=models.PROTECT, null=True, blank=True, related_name="purchases")
     email = models.CharField(max_length=254, blank=True)
     quantity = models.PositiveIntegerField(default=1)
+    began_here = models.BooleanField(
+        default=False, help_text="Whether its checkout began here, and so its course, buyer and seats are known."
+    )
     unit_price = models.DecimalField(
-        max_digits=12, decimal_places=2, null=True, blank=True, help_text="What a seat cost when the checkout began."
+        max_digits=12, decimal_places=2, null=True, blank=True, help_text="What a seat was to cost, as agreed."
+    )
+    agreed_currency = models.CharField(
+        max_length=3, blank=True, help_text="Of the price of a seat; empty until there is an agreement."
     )
     amount = models.DecimalField(max_digits=12, decimal_places=2, help_text="In major units, for all seats.")
     currency = models.CharField(max_length=3)

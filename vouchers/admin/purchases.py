@@ -18,13 +18,14 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from courses.models import Course, PaymentFact, Purchase
+from courses.money import in_words
 from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of, with_note
 from vouchers.admin.deeds import carry_out, chosen
 from vouchers.delivery.messages import status_url
 from vouchers.errors import DeskError
 from vouchers.models import Delivery, Issuance
 from vouchers.payments import deeds
-from vouchers.payments.money import in_words
+from vouchers.payments.facts import MOST_SEATS
 from vouchers.payments.progress import STATUSES, progress_of
 
 TIMES = ("created_at", "paid_at", "completed_at", "accepted_at", "failed_at", "disputed_at")
@@ -66,6 +67,11 @@ class StateFilter(admin.SimpleListFilter):
 class AcceptForm(forms.Form):
     course = forms.ModelChoiceField(Course.objects.order_by("id"), empty_label="Choose a course")
     email = forms.EmailField(max_length=254, widget=AdminEmailInputWidget, help_text="Where the vouchers are sent.")
+    quantity = forms.IntegerField(label="Seats", min_value=1, max_value=MOST_SEATS)
+
+
+def accepted_as(purchase: Purchase) -> dict[str, Any]:
+    return {"course": purchase.course_id, "email": purchase.email, "quantity": purchase.quantity}
 
 
 class RefundForm(forms.Form):
@@ -135,7 +141,7 @@ class PurchaseAdmin(LedgerAdmin[Purchase]):
         if not (self.has_view_permission(request) and self.has_review_permission(request)):
             raise PermissionDenied
         purchase = get_object_or_404(Purchase, pk=pk)
-        form = AcceptForm(request.POST or None, initial={"course": purchase.course_id, "email": purchase.email})
+        form = AcceptForm(request.POST or None, initial=accepted_as(purchase))
         if form.is_valid():
             try:
                 with transaction.atomic():  # the deed and its log entry

@@ -18,10 +18,14 @@ class Pointless(Exception):
     """This email must not be sent any more; the message says why, as a sentence."""
 
 
+class OnHold(Exception):
+    """This email must not be sent yet; the message says why, as a sentence."""
+
+
 def message_of(delivery: Delivery) -> EmailMultiAlternatives:
     """The email of a delivery, made of the rows alone, so that a repeat is the same email.
 
-    What it is about is looked up as late as can be. Raises `Pointless`.
+    What it is about is looked up as late as can be. Raises `Pointless` and `OnHold`.
     """
     about = delivery.issuance_id
     context = _about_purchase(delivery) if about is None else _about_voucher(about)
@@ -52,7 +56,7 @@ def _about_voucher(issuance_id: int) -> dict[str, Any]:
     if voucher.shown_status != Voucher.Status.ISSUED:
         raise Pointless(f"Not sent: the voucher is {voucher.shown_status}.")
     if voucher.held_since:
-        raise Pointless("Not sent: the voucher is on hold, its payment is disputed.")
+        raise OnHold("Not sent yet: the voucher is on hold, its payment is disputed.")
     return {
         "course": voucher.course,
         "voucher": voucher,

@@ -45,13 +45,9 @@ def queue_notice(purchase: Purchase, kind: Delivery.Kind) -> None:
     )
 
 
-def queue_withheld(issuances: QuerySet[Issuance]) -> None:
-    """Queues the emails of issuances none of whose emails was or will be sent: their vouchers were on hold."""
-    sent_or_will_be = (Delivery.Status.QUEUED, Delivery.Status.SENDING, Delivery.Status.SENT)
-    for issuance in issuances.exclude(deliveries__status__in=sent_or_will_be):
-        Delivery.objects.create(
-            issuance=issuance, series=_last_series(issuance) + 1, email=issuance.email, message_id=_new_message_id()
-        )
+def send_postponed(issuances: QuerySet[Issuance]) -> None:
+    """Makes due what was put off while its voucher was on hold."""
+    Delivery.objects.filter(issuance__in=issuances, status=Delivery.Status.QUEUED).update(due_at=Now())
 
 
 @transaction.atomic
@@ -113,7 +109,8 @@ def release(deliveries: Sequence[Delivery]) -> None:
 
 
 def postpone(deliveries: Sequence[Delivery], error: str) -> None:
-    """Puts back what could not be offered to the mail server at all, because it was away or wants none of us.
+    """Puts back what could not be offered to the mail server at all, because it was away or wants none of us, and what
+    must not be sent yet.
 
     No attempt is counted, for two reasons. That trouble is the desk's own and not the buyer's: nobody's
     voucher may end as failed because a password was wrong over a long weekend. And `attempts` says that the

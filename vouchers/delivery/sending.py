@@ -16,7 +16,7 @@ from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 
 from vouchers.delivery import outbox
-from vouchers.delivery.messages import Pointless, message_of
+from vouchers.delivery.messages import OnHold, Pointless, message_of
 from vouchers.delivery.trouble import NotConnected, NotSent, Trouble, describe, judge
 from vouchers.models import Delivery
 
@@ -60,6 +60,8 @@ def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadlin
             provider_id = _send(connection, delivery)
         except Pointless as reason:
             outbox.withdraw(delivery, str(reason))
+        except OnHold as reason:
+            outbox.postpone([delivery], str(reason))
         except Exception as error:  # noqa: BLE001  # one email's trouble, a shop's template too, is not the others'
             _log("not sent", delivery, error)
             _close(connection)  # its state is unknown; the next one opens another
@@ -77,7 +79,10 @@ def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadlin
 
 
 def _send(connection: BaseEmailBackend, delivery: Delivery) -> str:
-    """Offers an email to the mail server; returns the provider's id for it, if it gave one. Raises `Pointless`."""
+    """Offers an email to the mail server; returns the provider's id for it, if it gave one.
+
+    Raises `Pointless` and `OnHold`.
+    """
     message = message_of(delivery)
     try:
         connection.open()

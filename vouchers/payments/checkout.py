@@ -16,6 +16,7 @@ from vouchers.payments.orders import Order
 from vouchers.payments.providers import find_provider
 
 MOST_SEATS = 100
+MOST_MONEY = Decimal(10) ** 10  # what a column of amounts holds
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ def check_sale(course: Course, quantity: int) -> Decimal:
     price = price_of(course)
     if price is None:
         raise NotOnSale(f"{course.name} is not on sale.")
+    if price * quantity >= MOST_MONEY:
+        fault = "So many seats cost more than can be paid at once."
+        raise InvalidRequest(f"quantity: {fault}", fields={"quantity": [fault]})
     if is_sold_out(course, quantity):
         what = "is sold out just now" if quantity == 1 else f"has fewer than {quantity} seats left just now"
         raise SoldOut(f"{course.name} {what}. Nothing was charged; please come back later.")
@@ -66,7 +70,9 @@ def start_checkout(*, course: Course, email: str, quantity: int, provider: str =
         course=course,
         email=email,
         quantity=quantity,
+        began_here=True,
         unit_price=price,
+        agreed_currency=course.currency,
         amount=price * quantity,
         currency=course.currency,
     )

@@ -9,23 +9,29 @@ from django.db.utils import IntegrityError
 from django.utils import timezone
 
 from courses.models import Course, Purchase
+from courses.money import is_whole_coins
 from vouchers.errors import NotRefundable, NotReturnable, NotReviewable
 from vouchers.issuing import fill_waiting
 from vouchers.models import Issuance, Voucher
 from vouchers.payments.providers import find_provider
-from vouchers.payments.settling import settle
+from vouchers.payments.settling import lock_payment, settle
 
 
 @transaction.atomic
-def accept_purchase(purchase: Purchase, *, course: Course, email: str) -> Purchase:
-    """Finds a paid purchase good, for this course and buyer, and issues what is owed. Raises `NotReviewable`."""
+def accept_purchase(purchase: Purchase, *, course: Course, email: str, quantity: int) -> Purchase:
+    """Finds a paid purchase good, for this course, buyer and number of seats, and issues what is owed.
+
+    Raises `NotReviewable`.
+    """
+    lock_payment(purchase)
     accepted = (
         Purchase.objects.for_review()
         .filter(pk=purchase.pk, paid_at__isnull=False, completed_at=None)
-        .update(accepted_at=timezone.now(), reviewed_at=timezone.now(), course=course, email=email)
+        .update(accepted_at=timezone.now(), reviewed_at=timezone.now(), course=course, email=email, quantity=quantity)
     )
     if not accepted:
         raise NotReviewable(f"Purchase {purchase} is not paid, or not waiting for a review any more.")
+    purchase.refresh_from_db()
     return settle(purchase)
 
 
@@ -56,6 +62,8 @@ def refund_purchase(purchase: Purchase, amount: Decimal) -> None:
     """
     if purchase.provider == Purchase.Provider.VOUCHER or purchase.paid_at is None:
         raise NotRefundable(f"Purchase {purchase} was not paid with money.")
+    if not is_whole_coins(amount, purchase.currency):
+        raise NotRefundable(f"{purchase.currency.upper()} has no coins that small.")
     if not 0 < amount <= refundable(purchase):
         raise NotRefundable(f"From 0.01 to {refundable(purchase)} can be refunded of purchase {purchase}.")
     # The same amount asked for twice before the first is known of is one refund.

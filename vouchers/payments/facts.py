@@ -31,6 +31,7 @@ class Claims:
     checkout: str = ""
     account: str = ""
     live: bool | None = None
+    recurring: bool = False
     # Of two facts of one payment the more precise one speaks: a checkout knows tax and discounts.
     precise: bool = False
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from django.utils import timezone
 
 from courses.models import PaymentFact, Purchase
-from vouchers.delivery.outbox import queue_withheld
+from vouchers.delivery.outbox import send_postponed
 from vouchers.issuing import fill_waiting
 from vouchers.models import Issuance, Voucher
 
@@ -23,14 +23,15 @@ def hold_or_release(purchase: Purchase) -> None:
     """Brings the vouchers and the waiting seats of a locked purchase to what its disputes say."""
     seats = Issuance.objects.filter(purchase=purchase)
     waiting = seats.filter(status=Issuance.Status.WAITING)
-    vouchers = Voucher.objects.filter(pk__in=list(seats.exclude(voucher=None).values_list("voucher", flat=True)))
+    # Of a seat that was returned the voucher is somebody else's by now.
+    issued = seats.filter(status=Issuance.Status.ISSUED)
+    vouchers = Voucher.objects.filter(pk__in=list(issued.values_list("voucher", flat=True)))
     if purchase.disputed_at:
         now = timezone.now()
         vouchers.filter(status=Voucher.Status.ISSUED, held_since=None).update(held_since=now)
         waiting.filter(held_since=None).update(held_since=now)
         return
     if vouchers.filter(held_since__isnull=False).update(held_since=None):
-        # The sender has withdrawn what it met on hold.
-        queue_withheld(seats.filter(status=Issuance.Status.ISSUED, voucher__status=Voucher.Status.ISSUED))
+        send_postponed(issued)
     if waiting.filter(held_since__isnull=False).update(held_since=None) and purchase.course:
         fill_waiting(purchase.course)

@@ -5,22 +5,30 @@ What is not good is kept and shown to staff; nothing is issued for it.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from courses.models import Course, Purchase
+from courses.money import in_words
 from vouchers.payments.facts import MOST_SEATS, Claims
-from vouchers.payments.money import in_words
 from vouchers.payments.stripe.api import takes_real_money
 
 
 def faults_of(purchase: Purchase, claims: Claims) -> list[str]:
     """Why this payment is not good, as sentences for staff; empty where it is."""
-    faults = [_fault_of_account(purchase, claims), _fault_of_buyer(purchase, claims), _fault_of_seats(purchase, claims)]
+    recurring = "It is a subscription, and not a payment for once." if claims.recurring else ""
+    faults = [
+        recurring,
+        _fault_of_account(purchase, claims),
+        _fault_of_buyer(purchase, claims),
+        _fault_of_seats(purchase, claims),
+    ]
     if purchase.course is None:
         faults.append(_unknown_course(claims.course_id))
     else:
-        faults.append(_fault_of_amount(purchase, purchase.course, claims))
+        faults.append(fault_of_amount(purchase, purchase.course, claims))
     return [fault for fault in faults if fault]
 
 
@@ -52,21 +60,28 @@ def _fault_of_buyer(purchase: Purchase, claims: Claims) -> str:
 
 
 def _fault_of_seats(purchase: Purchase, claims: Claims) -> str:
-    if purchase.unit_price is None and claims.seats is None:
+    if not purchase.began_here and claims.seats is None:
         return f"Its quantity, {claims.quantity!r}, is no number from 1 to {MOST_SEATS}."
     return ""
 
 
-def _fault_of_amount(purchase: Purchase, course: Course, claims: Claims) -> str:
-    """Judged by the price at which the checkout began, where it was ours: a price may rise meanwhile."""
-    price = course.price if purchase.unit_price is None else purchase.unit_price
+def fault_of_amount(purchase: Purchase, course: Course, claims: Claims) -> str:
+    price, currency = terms_of(purchase, course)
     paid = in_words(claims.net_amount, claims.currency)
     if claims.net_amount == 0:
         return "Nothing was paid: it was discounted wholly."
     # Before the amount: 49 of another currency may be next to nothing.
-    if claims.currency != course.currency:
-        return f"{paid} were paid, and the course is sold in {course.currency.upper()}."
+    if claims.currency != currency:
+        return f"{paid} were paid, and the course is sold in {currency.upper()}."
     if price is not None and claims.net_amount < price * purchase.quantity:
-        wanted = in_words(price * purchase.quantity, course.currency)
+        wanted = in_words(price * purchase.quantity, currency)
         return f"{paid} were paid after discounts and before tax, and {wanted} are asked."
     return ""
+
+
+def terms_of(purchase: Purchase, course: Course) -> tuple[Decimal | None, str]:
+    """The price of a seat and its currency: as agreed when the checkout began or the payment was found good, because a
+    price may change afterwards; until then what the course asks."""
+    if purchase.agreed_currency:
+        return purchase.unit_price, purchase.agreed_currency
+    return course.price, course.currency

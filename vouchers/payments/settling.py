@@ -17,12 +17,12 @@ from courses.models import Course, PaymentFact, Purchase
 from vouchers.delivery.outbox import queue_notice
 from vouchers.issuing import issue_seats, order_name
 from vouchers.locks import lock_names
-from vouchers.models import Delivery, Issuance
+from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.outgoing.announcing import announce_purchase
 from vouchers.payments.facts import Claims
 from vouchers.payments.holding import hold_or_release, open_disputes
-from vouchers.payments.judging import faults_of
-from vouchers.payments.taking_back import amount_taken_back, take_back
+from vouchers.payments.judging import fault_of_amount, faults_of, terms_of
+from vouchers.payments.taking_back import amount_taken_back, seats_taken_back, take_back
 
 Kind = PaymentFact.Kind
 LOCK_SECONDS = 10
@@ -32,6 +32,8 @@ WORKED_OUT = [
     "reference",
     "checkout",
     "live",
+    "unit_price",
+    "agreed_currency",
     "course",
     "email",
     "quantity",
@@ -53,7 +55,7 @@ def record(facts: Sequence[PaymentFact]) -> None:
     Raises `django.db.OperationalError` where another process is at one of these payments for more than 10 s.
     """
     payments = sorted({(fact.provider, fact.reference) for fact in facts})
-    lock_names(*(f"payment {provider} {reference}" for provider, reference in payments), seconds=LOCK_SECONDS)
+    lock_names(*(_payment_name(*payment) for payment in payments), seconds=LOCK_SECONDS)
     for fact in facts:
         _keep(fact)
     for provider, reference in payments:
@@ -63,8 +65,17 @@ def record(facts: Sequence[PaymentFact]) -> None:
 @transaction.atomic
 def settle(purchase: Purchase) -> Purchase:
     """Brings a purchase to the state that its facts imply; returns it as it is now. Doing so again changes nothing."""
-    lock_names(f"payment {purchase.provider} {purchase.reference}", seconds=LOCK_SECONDS)
+    lock_payment(purchase)
     return _settle_payment(purchase.provider, purchase.reference) or purchase
+
+
+def lock_payment(purchase: Purchase) -> None:
+    """Makes sure that nothing else happens to a payment until this transaction ends. Before any change of its row."""
+    lock_names(_payment_name(purchase.provider, purchase.reference), seconds=LOCK_SECONDS)
+
+
+def _payment_name(provider: str, reference: str) -> str:
+    return f"payment {provider} {reference}"
 
 
 def _keep(fact: PaymentFact) -> None:
@@ -83,6 +94,8 @@ def _keep(fact: PaymentFact) -> None:
     )
     if not created and kept.amount < fact.amount:
         PaymentFact.objects.filter(pk=kept.pk, amount__lt=fact.amount).update(amount=fact.amount)
+    if not created and fact.claims.get("email") and not kept.claims.get("email"):
+        PaymentFact.objects.filter(pk=kept.pk).update(claims=fact.claims)  # its buyer was not to be had before
 
 
 def _settle_payment(provider: str, reference: str) -> Purchase | None:
@@ -127,30 +140,60 @@ def _work_out(purchase: Purchase, facts: Sequence[PaymentFact], claims: Claims |
     of = {kind: [fact for fact in facts if fact.kind == kind] for kind in Kind}
     purchase.paid_at = min((fact.at for fact in of[Kind.PAID]), default=None)
     purchase.failed_at = None if purchase.paid_at else max((fact.at for fact in of[Kind.FAILED]), default=None)
-    faults = []
-    if claims and purchase.paid_at:
-        _take_claims(purchase, claims)
-        faults = [] if purchase.accepted_at else faults_of(purchase, claims)
-        if not faults:
-            purchase.completed_at = purchase.completed_at or timezone.now()
-    back = of[Kind.REFUNDED] + of[Kind.DISPUTE_LOST]
-    purchase.refunded_amount = min(amount_taken_back(facts), purchase.amount) if purchase.paid_at else Decimal(0)
-    purchase.refunded_at = max((fact.at for fact in back), default=None)
+    reasons = _judge(purchase, claims) if claims and purchase.paid_at else []
+    back = amount_taken_back(facts) if purchase.paid_at else Decimal(0)
+    purchase.refunded_amount = min(back, purchase.amount)
+    gone = of[Kind.REFUNDED] + of[Kind.DISPUTE_LOST]
+    purchase.refunded_at = max((fact.at for fact in gone), default=None) if back else None
     purchase.disputed_at = min((fact.at for fact in open_disputes(facts)), default=None)
     if of[Kind.REFUND_FAILED]:
-        faults.append("A refund failed at the provider: the buyer has not got the money back.")
-    return faults
+        reasons.append(
+            "A refund failed at the provider: the buyer has not got that money back. What it took back stays taken "
+            "back; refund it again, or issue anew."
+        )
+    if of[Kind.DISPUTE_LOST] and purchase.paid_at and not seats_taken_back(purchase):
+        reasons.append("A dispute was lost over less than a seat, or in another currency: its vouchers are still good.")
+    return reasons
 
 
-def _take_claims(purchase: Purchase, claims: Claims) -> None:
-    """The course, buyer and seats of a checkout of ours, or of what staff accepted, are known better than by claims."""
+def _judge(purchase: Purchase, claims: Claims) -> list[str]:
+    """Takes over what a payment says, as far as it may; finds the purchase good, or returns why it is not.
+
+    What staff accepted stays accepted, and what they closed stays closed. The course, buyer and seats of a checkout of
+    ours are those at its beginning.
+    """
     purchase.amount, purchase.currency, purchase.live = claims.gross_amount, _currency(claims), claims.live
     if not purchase.checkout and not _is_taken(purchase, claims.checkout):
         purchase.checkout = claims.checkout
-    if purchase.unit_price is None and not purchase.accepted_at and not purchase.completed_at:
+    if purchase.completed_at:
+        return _second_thoughts(purchase, claims)
+    if purchase.review and purchase.reviewed_at and not purchase.accepted_at:
+        return purchase.review.splitlines()
+    if not purchase.began_here and not purchase.accepted_at:
         purchase.course = Course.objects.filter(pk=claims.course_id).first()
         purchase.email = claims.email if len(claims.email) <= LONGEST_EMAIL else ""
         purchase.quantity = claims.seats or 1
+    faults = [] if purchase.accepted_at else faults_of(purchase, claims)
+    if not faults and purchase.course:
+        purchase.unit_price, purchase.agreed_currency = terms_of(purchase, purchase.course)
+        purchase.completed_at = timezone.now()
+    return faults
+
+
+def _second_thoughts(purchase: Purchase, claims: Claims) -> list[str]:
+    """What a more precise fact says of a purchase that was found good by another. Seats may be added, where they were
+    paid; nothing that was issued is taken back by it, and staff are told."""
+    if purchase.began_here or purchase.accepted_at or purchase.course is None:
+        return []
+    before, purchase.quantity = purchase.quantity, max(purchase.quantity, claims.seats or 0)
+    fault = fault_of_amount(purchase, purchase.course, claims)
+    if fault:
+        purchase.quantity = before
+    same_buyer = (claims.course_id, claims.email.upper()) == (purchase.course_id, purchase.email.upper())
+    if same_buyer and (claims.seats or before) >= before:
+        return [fault] if fault else []
+    said = f"{claims.quantity} of {claims.course_id!r} for {claims.email!r}"
+    return [f"Its checkout says something else than what was issued: {said}.", *([fault] if fault else [])]
 
 
 def _is_taken(purchase: Purchase, checkout: str) -> bool:
@@ -180,7 +223,7 @@ def _serve(purchase: Purchase, *, newly: bool) -> list[str]:
     references = [reference for reference in (purchase.reference, purchase.checkout) if reference]
     assert purchase.course is not None  # noqa: S101  # for mypy: the database says so of what is completed
     lock_names(*(order_name(purchase.course, reference) for reference in references), seconds=LOCK_SECONDS)
-    _adopt(purchase, references)
+    reasons = _adopt(purchase, references)
     seats = Issuance.objects.filter(purchase=purchase)
     unissued = sorted({*range(1, purchase.quantity + 1)} - {*seats.values_list("unit", flat=True)})
     taken = take_back(purchase, len(unissued))
@@ -192,14 +235,22 @@ def _serve(purchase: Purchase, *, newly: bool) -> list[str]:
         queue_notice(purchase, Delivery.Kind.WAITING)
     if newly and seats.exclude(status__in=Issuance.CLOSED).exists():
         announce_purchase(purchase)
-    return [taken.lacking_in_words] if taken.lacking else []
+    return reasons + ([taken.lacking_in_words] if taken.lacking else [])
 
 
-def _adopt(purchase: Purchase, references: Sequence[str]) -> None:
+def _adopt(purchase: Purchase, references: Sequence[str]) -> list[str]:
     """A shop that calls POST /issue-voucher with the payment for its order may be faster than the webhook: what it was
-    given then is a seat of this payment, and not one more."""
+    given then is a seat of this payment, and not one more. Returns what staff must look at."""
     taken = {*Issuance.objects.filter(purchase=purchase).values_list("unit", flat=True)}
     free = [unit for unit in range(1, purchase.quantity + 1) if unit not in taken]
-    found = Issuance.objects.filter(course=purchase.course, order_id__in=references, purchase=None).order_by("id")
+    asked = Issuance.objects.filter(course=purchase.course, order_id__in=references, purchase=None)
+    good = asked.exclude(status__in=Issuance.CLOSED).exclude(voucher__status=Voucher.Status.REVOKED)
+    found = list(good.order_by("id"))
     for unit, issuance in zip(free, found, strict=False):
         Issuance.objects.filter(pk=issuance.pk).update(purchase=purchase, unit=unit)
+    reasons = []
+    if len(found) > len(free):
+        reasons.append("More vouchers were issued for it, by its references as orders, than it has seats.")
+    if any(issuance.email.upper() != purchase.email.upper() for issuance in found):
+        reasons.append("A voucher was issued for it, by its reference as an order, to another email.")
+    return reasons

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from courses.models import PaymentFact, Purchase
+from courses.money import seats_for
 from vouchers.errors import NotRevocable
 from vouchers.models import Issuance, Voucher
-from vouchers.payments.money import seats_for
 from vouchers.revoking import revoke_voucher
 
 Kind = PaymentFact.Kind
@@ -35,12 +35,16 @@ class Taken:
 def amount_taken_back(facts: Sequence[PaymentFact]) -> Decimal:
     """All that went back to the buyer, in major units.
 
-    Stripe tells of a refund twice, by itself and in its charge; either may be missing, so the larger sum is right. A
-    dispute that PayPal decides for the buyer is a refund there too; Stripe takes it beside all refunds.
+    A refund that failed after all is none. Stripe tells of a refund twice, by itself and in its charge; either may be
+    missing, so the larger sum is right. A dispute that PayPal decides for the buyer is a refund there too; Stripe takes
+    it beside all refunds.
     """
     refunds = [fact for fact in facts if fact.kind == Kind.REFUNDED]
-    single = sum((fact.amount for fact in refunds if fact.key.startswith(SINGLE_REFUND)), Decimal(0))
-    summed = sum((fact.amount for fact in refunds if not fact.key.startswith(SINGLE_REFUND)), Decimal(0))
+    failed = {fact.key: fact.amount for fact in facts if fact.kind == Kind.REFUND_FAILED}
+    good = [fact for fact in refunds if fact.key not in failed]
+    single = sum((fact.amount for fact in good if fact.key.startswith(SINGLE_REFUND)), Decimal(0))
+    summed = sum((fact.amount for fact in good if not fact.key.startswith(SINGLE_REFUND)), Decimal(0))
+    summed = max(Decimal(0), summed - sum(amount for key, amount in failed.items() if key.startswith(SINGLE_REFUND)))
     disputed = {fact.key: fact.amount for fact in facts if fact.kind == Kind.DISPUTED}
     lost = (fact.amount or disputed.get(fact.key, Decimal(0)) for fact in facts if fact.kind == Kind.DISPUTE_LOST)
     refunded, lost_amount = max(single, summed), sum(lost, Decimal(0))
@@ -49,12 +53,15 @@ def amount_taken_back(facts: Sequence[PaymentFact]) -> Decimal:
     return refunded + lost_amount
 
 
+def seats_taken_back(purchase: Purchase) -> int:
+    return seats_for(purchase.refunded_amount, purchase.amount, purchase.quantity, purchase.currency)
+
+
 def take_back(purchase: Purchase, unissued: int) -> Taken:
     """Takes back the seats that the refunded amount stands for; of a locked purchase, `unissued` of whose seats have
     neither a voucher nor a place in the queue."""
     seats = _locked_seats(purchase)
-    back = seats_for(purchase.refunded_amount, purchase.amount, purchase.quantity, purchase.currency)
-    due = max(0, back - sum(map(_is_closed, seats)))
+    due = max(0, seats_taken_back(purchase) - sum(map(_is_closed, seats)))
     never_issued = min(due, unissued)
     due -= never_issued
     for seat in sorted(filter(_is_open, seats), key=lambda seat: seat.status != Issuance.Status.WAITING):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from courses.models import Purchase
-from vouchers.payments.money import in_words
+from courses.money import in_words
 from vouchers.payments.progress import Progress, progress_of
 
 LABELS = ("Paid", "Voucher on its way", "Sent")

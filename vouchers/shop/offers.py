@@ -9,10 +9,10 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from courses.models import Course
+from courses.money import in_words
 from vouchers.models import Voucher
 from vouchers.models.voucher import course_cutoff_in_sql
 from vouchers.payments.checkout import is_sold_out, price_of
-from vouchers.payments.money import in_words
 from vouchers.payments.providers import ready_providers
 
 
@@ -52,7 +52,7 @@ class Offer:
 
 
 def offers() -> list[Offer]:
-    """Every course, those on sale first, in one query.
+    """Every course, those on sale first; their number costs no further query.
 
     A course with codes left is not sold out here: whoever waits gets theirs within seconds, and `offer_of` knows.
     """
@@ -62,17 +62,19 @@ def offers() -> list[Offer]:
     courses = Course.objects.annotate(cutoff=course_cutoff_in_sql(timezone.localdate())).annotate(
         has_codes=Exists(available)
     )
+    can_pay = bool(ready_providers())
     return [
-        _offer(course, course.has_codes, sold_out=course.stop_when_empty and not course.has_codes)
+        _offer(course, course.has_codes, can_pay, sold_out=course.stop_when_empty and not course.has_codes)
         for course in courses.order_by("-on_sale", "name", "id")
     ]
 
 
 def offer_of(course: Course) -> Offer:
-    return _offer(course, Voucher.objects.pool(course).exists(), sold_out=is_sold_out(course))
+    has_codes = Voucher.objects.pool(course).exists()
+    return _offer(course, has_codes, bool(ready_providers()), sold_out=is_sold_out(course))
 
 
-def _offer(course: Course, has_codes: bool, *, sold_out: bool) -> Offer:
+def _offer(course: Course, has_codes: bool, can_pay: bool, *, sold_out: bool) -> Offer:
     price = price_of(course)
     obstacle = None
     if not course.on_sale:
@@ -81,6 +83,6 @@ def _offer(course: Course, has_codes: bool, *, sold_out: bool) -> Offer:
         obstacle = BY_VOUCHER
     elif sold_out:
         obstacle = SOLD_OUT
-    elif not ready_providers():
+    elif not can_pay:
         obstacle = NO_PAYMENTS
     return Offer(course, price, obstacle, has_codes)

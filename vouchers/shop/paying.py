@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from courses.models import Course, Purchase
+from courses.money import in_words, places
 from vouchers.errors import DeskError, ProviderUnreachable
 from vouchers.guesses import Guesser
 from vouchers.issuing import find_course
 from vouchers.payments.checkout import start_checkout
-from vouchers.payments.money import in_words, places
 from vouchers.payments.providers import ready_providers
 from vouchers.payments.stripe import demo
 from vouchers.redeeming import RedeemRequest, redeem_voucher

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from courses.models import Course, PaymentFact, Purchase
@@ -17,7 +18,14 @@ from vouchers.errors import NotRefundable, ProviderNotReady, ProviderUnreachable
 from vouchers.payments.facts import text_of
 from vouchers.payments.orders import Order, Started
 from vouchers.payments.paypal.client import NAME, Refused, Tree, ask, ask_dispute, is_ready, sdk
-from vouchers.payments.paypal.events import facts_of_capture, facts_of_order, order_of, payee_of, purchase_named
+from vouchers.payments.paypal.events import (
+    facts_of_capture,
+    facts_of_dispute,
+    facts_of_order,
+    order_of,
+    payee_of,
+    purchase_named,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +35,7 @@ LONGEST_NAME = 127  # of an item
 WITHOUT_DECIMALS = frozenset({"huf", "jpy", "twd"})
 SEARCH_SPAN = dt.timedelta(days=31)  # the longest PayPal takes
 SEARCH_PAGE = 500
+SLOWEST = dt.timedelta(days=30)  # an eCheck is a matter of days
 
 
 class PayPal:
@@ -85,15 +94,32 @@ class PayPal:
             raise NotRefundable(f"PayPal refuses to refund this payment ({reason}). Look at it at PayPal.") from None
 
     def missed(self, since: dt.datetime) -> Iterator[list[PaymentFact]]:
-        """Of our own checkouts that are not paid as far as we know, and, where the account may search, of all payments
-        that name a course or a purchase. Nothing is captured here: a buyer who never came back may not want it."""
-        pending = Purchase.objects.filter(provider=self.name, paid_at=None, created_at__gte=since).exclude(checkout="")
-        for checkout in list(pending.order_by("created_at").values_list("checkout", flat=True)):
+        """Of our own checkouts that are not paid as far as we know, of open disputes, and, where the account may
+        search, of all payments that name a course or a purchase.
+
+        Nothing is captured here: a buyer who never came back may not want it.
+        """
+        facts_on_the_way = PaymentFact.objects.filter(provider=self.name, kind=PaymentFact.Kind.PENDING)
+        slow = facts_on_the_way.filter(at__gte=since - SLOWEST).values("reference")
+        pending = Purchase.objects.filter(Q(created_at__gte=since) | Q(reference__in=slow), paid_at=None)
+        ours = pending.filter(provider=self.name).exclude(checkout="")
+        for checkout in list(ours.order_by("created_at").values_list("checkout", flat=True)):
             if facts := facts_of_order(fetch_order(checkout), SOURCE, own_account):
+                yield facts
+        for dispute_id in _open_disputes():
+            if facts := facts_of_dispute(fetch_dispute(dispute_id), SOURCE):
                 yield facts
         for capture_id in _searched(since):
             if facts := facts_of_payment(fetch_capture(capture_id), SOURCE):
                 yield facts
+
+
+def _open_disputes() -> list[str]:
+    """The ids of those that hold vouchers, however old."""
+    disputed = Purchase.objects.filter(provider=Purchase.Provider.PAYPAL, disputed_at__isnull=False)
+    facts = PaymentFact.objects.filter(provider=Purchase.Provider.PAYPAL, kind=PaymentFact.Kind.DISPUTED)
+    keys = facts.filter(reference__in=disputed.values("reference")).values_list("key", flat=True)
+    return sorted({key.partition(" ")[0] for key in keys})
 
 
 def fetch_order(checkout: str) -> Tree:

@@ -15,6 +15,7 @@ from vouchers.payments.stripe.events import CONCERNS
 
 OWN_ACCOUNT = "acct_desk"  # until dj-stripe has asked Stripe for its real name
 DEMO = "we_desk_demo"
+VERIFIED = "verify_signature"
 KEEP_TRIGGERS = dt.timedelta(days=30)
 
 
@@ -41,6 +42,11 @@ def own_account() -> Account:
     return Account.objects.get_or_create(id=OWN_ACCOUNT)[0]
 
 
+def is_own_account(account: str) -> bool:
+    """Whether an account that an event names, or does not name, is the one the shop is paid to."""
+    return account in ("", OWN_ACCOUNT) or account == own_account().id
+
+
 def make_known(endpoint: WebhookEndpoint, account: str) -> None:
     """Sees to it that dj-stripe has the rows it wants, or it would ask Stripe for them while an event is handled, and
     answer 500 where Stripe is away. `account` is the connected account an event names, if any."""
@@ -48,6 +54,10 @@ def make_known(endpoint: WebhookEndpoint, account: str) -> None:
     if owner is None:
         owner = endpoint.djstripe_owner_account = own_account()
         endpoint.save(update_fields=["djstripe_owner_account"])
+    if endpoint.djstripe_validation_method != VERIFIED:
+        # Another method asks Stripe, or nobody; the signature has been verified by now.
+        endpoint.djstripe_validation_method = VERIFIED
+        endpoint.save(update_fields=["djstripe_validation_method"])
     _know_key(owner)
     if account:
         Account.objects.get_or_create(id=account)

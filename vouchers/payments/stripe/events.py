@@ -13,12 +13,12 @@ from decimal import Decimal
 from typing import Any
 
 from courses.models import PaymentFact, Purchase
+from courses.money import from_coins
 from vouchers.payments.facts import Claims, text_of
-from vouchers.payments.money import from_coins
 
 Kind = PaymentFact.Kind
 Json = Mapping[str, Any]
-MOST_COINS = 10**12
+MOST_COINS = 10**10  # more than a column of amounts holds, where a coin is a unit
 NOT_REFUNDED = {"failed", "canceled"}
 # https://docs.stripe.com/api/disputes/object: an inquiry that was closed cost nothing.
 DISPUTE_ENDS = {"won": Kind.DISPUTE_WON, "warning_closed": Kind.DISPUTE_WON, "lost": Kind.DISPUTE_LOST}
@@ -110,7 +110,8 @@ CONCERNS = tuple(READERS)
 
 def _session(session: Json, told: Told, kind: PaymentFact.Kind) -> list[PaymentFact]:
     key = text_of(session, "id")
-    if not key or session.get("mode", "payment") != "payment":
+    recurring = (session.get("mode") or "payment") != "payment"
+    if not key or (recurring and not text_of(_metadata(session), "courseId")):
         return []
     gross = _coins(session, "amount_total")
     if session.get("amount_subtotal") is None:
@@ -122,11 +123,13 @@ def _session(session: Json, told: Told, kind: PaymentFact.Kind) -> list[PaymentF
         or text_of(session, "customer_email")
         or text_of(session, "receipt_email")
     )
-    claims = _claims(session, told, email=email, net=net, gross=gross, checkout=key)
+    claims = _claims(session, told, email=email, net=net, gross=gross, checkout=key, recurring=recurring)
     return [_fact(kind, _reference(session) or key, key, told, claims=claims)]
 
 
-def _claims(thing: Json, told: Told, *, email: str, net: int, gross: int, checkout: str = "") -> Claims:
+def _claims(
+    thing: Json, told: Told, *, email: str, net: int, gross: int, checkout: str = "", recurring: bool = False
+) -> Claims:
     metadata, currency = _metadata(thing), text_of(thing, "currency").lower()
     return Claims(
         course_id=text_of(metadata, "courseId"),
@@ -138,6 +141,7 @@ def _claims(thing: Json, told: Told, *, email: str, net: int, gross: int, checko
         checkout=checkout,
         account=told.account,
         live=told.live,
+        recurring=recurring,
         precise=bool(checkout),
     )
 

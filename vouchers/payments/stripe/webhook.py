@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from typing import Any
 from uuid import UUID
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 TOLERANCE = 300  # seconds, either way
 MAX_BYTES = 1024 * 1024
+LONGEST_ID, LONGEST_REQUEST_ID = 250, 50  # as dj-stripe's columns have it
+LAST_SECOND = 2**33  # of a clock that goes wrong; the year 2242
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")  # and not a backslash that a buyer wrote before "u0000"
 
 
 @method_decorator(csrf_exempt, name="dispatch")
@@ -39,6 +43,9 @@ class StripeWebhook(ProcessWebhookView):  # type: ignore[misc]  # dj-stripe has 
         except DeskError as error:
             logger.warning("A webhook of Stripe was refused", extra={"event": {"why": error.code}})
             return refusal(request, error.status, error.message, error.code)
+        # dj-stripe takes the address of the client from there, whoever wrote it, and stumbles over "unknown".
+        request.META.pop("HTTP_X_FORWARDED_FOR", None)
+        vars(request).pop("headers", None)
         response: HttpResponse = super().dispatch(request, *args, **kwargs)
         if response.status_code == 400:
             return refusal(request, 400, "The event is not as Stripe writes it.", "malformed_body")
@@ -47,7 +54,8 @@ class StripeWebhook(ProcessWebhookView):  # type: ignore[misc]  # dj-stripe has 
     def prove(self, request: HttpRequest, uuid: UUID) -> None:
         """Raises `BadSignature`, `InvalidRequest`, `TooLarge`, or `Http404` where there is no such endpoint."""
         endpoint = find_endpoint(uuid)
-        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not length.isdigit() or int(length) > MAX_BYTES:
             raise TooLarge(f"The request is larger than {MAX_BYTES:,} bytes.")
         verify(request.body, request.headers.get("Stripe-Signature", ""), endpoint.secret)
         event = read_event(request.body)
@@ -68,7 +76,7 @@ def verify(body: bytes, header: str, secret: str) -> None:
         raise BadSignature("The desk has no secret for this endpoint: set STRIPE_WEBHOOK_SECRET, or it in the admin.")
     try:
         stripe.WebhookSignature.verify_header(body.decode(), header, secret, TOLERANCE)
-    except (stripe.SignatureVerificationError, UnicodeDecodeError):
+    except (stripe.SignatureVerificationError, UnicodeDecodeError, TypeError):  # TypeError: it is not in ASCII
         raise BadSignature("The signature is missing, wrong or too old.") from None
     if time_of(header) > time.time() + TOLERANCE:
         raise BadSignature("The signature is of the future: compare the clocks.")
@@ -81,22 +89,28 @@ def time_of(header: str) -> int:
 
 
 def read_event(body: bytes) -> dict[str, Any]:
-    """A proved event. Raises `InvalidRequest` where it has not the form that dj-stripe relies on."""
+    """A proved event. Raises `InvalidRequest` where it has not the form that dj-stripe, or PostgreSQL, relies on."""
     try:
         event = json.loads(body)
-    except ValueError:
+        json.dumps(event, ensure_ascii=False).encode()  # half of a UTF-16 pair is no text
+    except (ValueError, RecursionError):
         event = None
-    good = (
-        isinstance(event, dict)
-        and isinstance(event.get("data"), dict)
-        and isinstance(event["data"].get("object"), dict)
-        and all(isinstance(event.get(name), str) for name in ("id", "type"))
-        and isinstance(event.get("livemode"), bool)
-        and b"\\u0000" not in body  # PostgreSQL keeps no such text
-    )
-    if not good:
+    if not isinstance(event, dict) or not is_well_formed(event) or NUL.search(body):
         raise InvalidRequest("The event is not as Stripe writes it.")
-    return dict(event)
+    return event
+
+
+def is_well_formed(event: dict[str, Any]) -> bool:
+    created, account, request = event.get("created", 0), event.get("account"), event.get("request")
+    return (
+        isinstance(event.get("data"), dict)
+        and isinstance(event["data"].get("object"), dict)
+        and all(isinstance(event.get(name), str) and len(event[name]) <= LONGEST_ID for name in ("id", "type"))
+        and isinstance(event.get("livemode"), bool)
+        and (created is None or (type(created) is int and 0 <= created < LAST_SECOND))
+        and (account is None or (isinstance(account, str) and len(account) <= LONGEST_ID))
+        and (not isinstance(request, dict) or len(str(request.get("id"))) <= LONGEST_REQUEST_ID)
+    )
 
 
 def refusal(request: HttpRequest, status: int, message: str, code: str) -> JsonResponse:

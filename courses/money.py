@@ -16,6 +16,10 @@ def places(currency: str) -> int:
     return 0 if currency in WITHOUT_COINS else 3 if currency in THOUSANDTHS else 2
 
 
+def is_whole_coins(amount: Decimal, currency: str) -> bool:
+    return amount.scaleb(places(currency)) % 1 == 0
+
+
 def to_coins(amount: Decimal, currency: str) -> int:
     return int(amount.scaleb(places(currency)).to_integral_value())
 
