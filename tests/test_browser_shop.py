@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import TIMEOUT, keep, watch
 from tests.racing import wait_until
-from tests.running import Desk, running_desk
+from tests.running import CODE, Desk, running_desk
 from tests.smtp_server import Received, SmtpServer, running_smtp_server
 
 LOST = "No answer from the shop just now; trying again. Your purchase is safe."
@@ -335,3 +336,32 @@ def test_it_works_without_javascript(browser: Browser, shop: Desk) -> None:
     page.get_by_role("button", name="Pay").click()
     expect(page.locator("#headline")).to_have_text("All 2 vouchers are sent.")
     context.close()
+
+
+def test_a_shop_with_a_front_end_of_its_own_needs_the_api_alone(shop: Desk, smtp_server: SmtpServer) -> None:
+    email = "api@example.com"
+    checkout = {"courseId": "JS101", "email": email, "quantity": 1, "provider": "stripe"}
+    started = shop.call("POST", "/api/checkout", json=checkout).json()
+    follow = started["statusUrl"].removeprefix(shop.url)
+    assert shop.call("GET", follow).json()["status"] == "pending"
+
+    with requests.Session() as buyer:  # who is sent to the provider, and pays there
+        form = buyer.get(started["redirectUrl"], timeout=60).text
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
+        assert token
+        paid = buyer.post(started["redirectUrl"], {"csrfmiddlewaretoken": token.group(1), "pay": "1"}, timeout=60)
+        assert paid.status_code == 200
+
+    assert shop.call("GET", follow).json() | {"position": None} == {
+        "status": "issued",
+        "courseId": "JS101",
+        "quantity": 1,
+        "issued": 1,
+        "position": None,
+    }
+    wait_until(lambda: any(email in mail.recipients for mail in smtp_server.received))
+    (mail,) = [mail for mail in smtp_server.received if email in mail.recipients]
+    code = CODE.search(mail.text)
+    assert code
+    redeemed = shop.call("POST", "/redeem-voucher", json={"code": code.group(), "courseId": "JS101"})
+    assert (redeemed.status_code, redeemed.json()["status"]) == (200, "redeemed")

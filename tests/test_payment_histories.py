@@ -120,7 +120,7 @@ def assert_books(story: Story) -> None:
 
 
 @pytest.mark.django_db
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=9), pool=st.integers(0, 4))
 def test_any_order_and_repetition_ends_in_what_the_facts_imply(db: None, names: list[str], pool: int) -> None:
     with transaction.atomic():
