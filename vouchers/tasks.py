@@ -107,6 +107,6 @@ async def tidy_up(timestamp: int) -> None:
     await sync_to_async(forget_old_guesses)()
     await sync_to_async(steps.forget_unconfirmed)()
     await sync_to_async(forget_old_requests)()
-    await sync_to_async(webhooks.forget_sent)()
+    await sync_to_async(webhooks.forget_old)()
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS_HOURS, include_cancelled=True, include_aborted=True)
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_FAILED_JOBS_HOURS, include_failed=True)

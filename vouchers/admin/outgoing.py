@@ -45,6 +45,11 @@ class WebhookReceiverAdmin(DeskAdmin[WebhookReceiver]):
     def get_readonly_fields(self, request: HttpRequest, obj: WebhookReceiver | None = None) -> list[str]:
         return ["shown_secret", "disabled_reason"] if obj else []
 
+    def has_delete_permission(self, request: HttpRequest, obj: WebhookReceiver | None = None) -> bool:
+        # It is switched off instead: a process that still remembers it would write messages for it, which the
+        # database refuses, and the buyer's voucher with them.
+        return False
+
     def save_model(
         self, request: HttpRequest, obj: WebhookReceiver, form: forms.ModelForm[WebhookReceiver], change: bool
     ) -> None:

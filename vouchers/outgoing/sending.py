@@ -10,11 +10,13 @@ import datetime as dt
 import json
 import logging
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import requests
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from standardwebhooks import Webhook
@@ -32,43 +34,50 @@ LEASE = dt.timedelta(minutes=5)
 # How long to wait after each failed attempt: the schedule of the specification, three days and three hours in all.
 HOURS = (0.5, 2, 5, 10, 14, 20, 24)
 BACKOFF = [dt.timedelta(seconds=5), dt.timedelta(minutes=5), *(dt.timedelta(hours=hours) for hours in HOURS)]
-TIMEOUT = 10  # seconds to connect, and between two bytes of the answer
-BATCH = 20
+TIMEOUT = 10  # seconds to connect, and for the handshake of TLS; see also `addresses.ANSWER_SECONDS`
+# A receiver's turn ends after so many messages or seconds, whichever comes first; then the others have theirs.
+TURN = 10
+TURN_SECONDS = 3.0
 SEND_SECONDS = 15.0
-KEEP_SENT = dt.timedelta(days=30)
+NOT_ACTIVE = "Its receiver is not active."
+KEEP_SENT, KEEP_FAILED = dt.timedelta(days=30), dt.timedelta(days=90)
 GONE = 410
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`status` is of HTTP; None where there was no answer, and `error` says why."""
+    """`status` is of HTTP; None where there was no answer, and `reason` says why."""
 
     status: int | None
-    error: str = ""
+    reason: str = ""
 
     @property
     def is_good(self) -> bool:
         return self.status is not None and 200 <= self.status < 300
 
+    @property
+    def error(self) -> str:
+        return self.reason or ("" if self.is_good else f"Answered {self.status}.")
+
 
 def send_due(limit_seconds: float = SEND_SECONDS) -> int:
     """Sends what is due, until nothing is or the time is up; returns how many were taken by their receivers.
 
-    A receiver that fails once is left alone for the rest of the round: one that hangs must not delay the others.
+    Receivers take turns, so that one that is slow or has much to be told does not delay the others, and one that
+    fails is left alone for the rest of the round.
     """
     deadline = time.monotonic() + limit_seconds
-    failing: set[int] = set()
-    sent = 0
+    _give_up_inactive()
+    waiting = deque(_waiting_receivers())
+    total = 0
     with public_session() as session:
-        while time.monotonic() < deadline and (batch := _claim(failing)):
-            for message in batch:
-                if message.receiver_id in failing or time.monotonic() >= deadline:
-                    _release(message)
-                elif _deliver(session, message):
-                    sent += 1
-                else:
-                    failing.add(message.receiver_id)
-    return sent
+        while waiting and time.monotonic() < deadline:
+            receiver = waiting.popleft()
+            sent, again = _take_turn(session, receiver, deadline)
+            total += sent
+            if again:
+                waiting.append(receiver)
+    return total
 
 
 def replay(message: WebhookMessage) -> None:
@@ -80,17 +89,39 @@ def replay(message: WebhookMessage) -> None:
         raise NotResendable(f"Message {message} is on its way already.")
 
 
-def forget_sent() -> int:
-    """Deletes what was sent a month ago; returns how many."""
-    old = WebhookMessage.objects.filter(status=Status.SENT, sent_at__lt=timezone.now() - KEEP_SENT)
-    return old.delete()[0]
+def forget_old() -> int:
+    """Deletes what was sent a month ago, and what failed three months ago; returns how many."""
+    now = timezone.now()
+    sent = Q(status=Status.SENT, sent_at__lt=now - KEEP_SENT)
+    failed = Q(status=Status.FAILED, created_at__lt=now - KEEP_FAILED)
+    return WebhookMessage.objects.filter(sent | failed).delete()[0]
+
+
+def _waiting_receivers() -> QuerySet[WebhookReceiver, int]:
+    """Who has something due, in no order: rounds end, and it must not always be the same who come last."""
+    due = WebhookMessage.objects.due().filter(receiver=OuterRef("pk"))
+    return WebhookReceiver.objects.filter(Exists(due)).order_by("?").values_list("pk", flat=True)
+
+
+def _take_turn(session: requests.Session, receiver: int, deadline: float) -> tuple[int, bool]:
+    """How many messages the receiver took, and whether it is to have another turn."""
+    ends = min(deadline, time.monotonic() + TURN_SECONDS)
+    batch = _claim(receiver)
+    for place, message in enumerate(batch):
+        if time.monotonic() >= ends:
+            _release(batch[place:])
+            return place, True
+        if not _deliver(session, message):
+            _release(batch[place + 1 :])
+            return place, False
+    return len(batch), len(batch) == TURN
 
 
 @transaction.atomic
-def _claim(failing: set[int]) -> list[WebhookMessage]:
+def _claim(receiver: int) -> list[WebhookMessage]:
     """The end of the lease is on the database's clock, and tells this claim from every other one."""
-    due = WebhookMessage.objects.due().exclude(receiver__in=failing).select_for_update(skip_locked=True)
-    keys = list(due.values_list("pk", flat=True)[:BATCH])
+    due = WebhookMessage.objects.due().filter(receiver=receiver).select_for_update(skip_locked=True)
+    keys = list(due.values_list("pk", flat=True)[:TURN])
     WebhookMessage.objects.filter(pk__in=keys).update(
         status=Status.SENDING, due_at=Now() + LEASE, attempts=F("attempts") + 1
     )
@@ -99,7 +130,7 @@ def _claim(failing: set[int]) -> list[WebhookMessage]:
 
 def _deliver(session: requests.Session, message: WebhookMessage) -> bool:
     if not message.receiver.active:
-        _give_up(message, Answer(None, "Its receiver is not active."))
+        _give_up(message, Answer(None, NOT_ACTIVE))
         return False
     answer = _post(session, message)
     if answer.is_good:
@@ -121,40 +152,49 @@ def _deliver(session: requests.Session, message: WebhookMessage) -> bool:
 
 
 def _post(session: requests.Session, message: WebhookMessage) -> Answer:
-    """Signed anew at each attempt: a receiver refuses a time that is more than five minutes old."""
     body = json.dumps(message.payload, separators=(",", ":"), ensure_ascii=False)
+    try:
+        # Streamed and left unread: what a receiver says beside its status does not matter, however long it is.
+        with session.post(
+            message.receiver.url,
+            body.encode(),
+            headers=_headers(message, body),
+            timeout=TIMEOUT,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            return Answer(response.status_code)
+    except PrivateAddress as error:
+        return Answer(None, str(error))
+    except Exception as error:  # noqa: BLE001  # whatever one receiver makes us stumble over is not the others' trouble
+        return Answer(None, f"No answer: {type(error).__name__}")
+
+
+def _headers(message: WebhookMessage, body: str) -> dict[str, str]:
+    """Signed anew at each attempt: a receiver refuses a time that is more than five minutes old."""
     now = timezone.now()
-    headers = {
+    return {
         "Content-Type": "application/json",
         "User-Agent": "voucher-desk",
         "webhook-id": message.message_id,
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(message.receiver.secret).sign(message.message_id, now, body),
     }
-    try:
-        # Streamed and left unread: what a receiver says beside its status does not matter, however long it is.
-        with session.post(
-            message.receiver.url,
-            body.encode(),
-            headers=headers,
-            timeout=TIMEOUT,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            return Answer(response.status_code, "" if response.ok else f"Answered {response.status_code}.")
-    except PrivateAddress as error:
-        return Answer(None, str(error))
-    except requests.RequestException as error:
-        return Answer(None, f"No answer: {type(error).__name__}")
 
 
 def _give_up(message: WebhookMessage, answer: Answer) -> None:
     _still_ours(message).update(status=Status.FAILED, last_status=answer.status, last_error=answer.error)
 
 
-def _release(message: WebhookMessage) -> None:
+def _give_up_inactive() -> None:
+    """What waits for receivers that are told nothing; staff can send it again when they are told things again."""
+    waiting = WebhookMessage.objects.filter(status=Status.QUEUED, receiver__active=False)
+    waiting.update(status=Status.FAILED, last_error=NOT_ACTIVE)
+
+
+def _release(messages: Sequence[WebhookMessage]) -> None:
     """Gives back what was taken and never tried."""
-    _still_ours(message).update(status=Status.QUEUED, due_at=Now(), attempts=F("attempts") - 1)
+    _still_ours(*messages).update(status=Status.QUEUED, due_at=Now(), attempts=F("attempts") - 1)
 
 
 def _disable(receiver: WebhookReceiver) -> None:
@@ -164,5 +204,10 @@ def _disable(receiver: WebhookReceiver) -> None:
     forget_receivers()
 
 
-def _still_ours(message: WebhookMessage) -> WebhookMessageQuerySet:
-    return WebhookMessage.objects.filter(pk=message.pk, status=Status.SENDING, due_at=message.due_at)
+def _still_ours(*messages: WebhookMessage) -> WebhookMessageQuerySet:
+    """Their rows, less those whose lease ran out and that another sender has taken since."""
+    return WebhookMessage.objects.filter(
+        pk__in=[message.pk for message in messages],
+        status=Status.SENDING,
+        due_at__in={message.due_at for message in messages},
+    )
