@@ -386,6 +386,15 @@ class TestOrder:
         issue_to(course, "bob@example.com", order_id=payment.intent_id)
         tell(payment.completed())
         assert "to another email" in Purchase.objects.for_review().get().review
+        tell(payment.refunded(100))  # and stays shown, whatever else is told
+        assert "to another email" in Purchase.objects.for_review().get().review
+
+    def test_one_who_waits_by_that_order_is_not_queued_twice(self, course: Course) -> None:
+        payment = Payment()
+        issue_to(course, order_id=payment.intent_id)
+        tell(payment.completed())
+        assert Issuance.objects.get().unit == 1
+        assert progress_of(purchase()).position == 1
 
     def test_more_vouchers_than_seats_are_shown_to_staff(self, course: Course) -> None:
         make_pool(course, 3)

@@ -158,6 +158,11 @@ def _issue_new(request: IssueRequest) -> Issuance:
     return issuance
 
 
+def caller_of(purchase: Purchase) -> str:
+    """Who asks for the seats of a payment, as kept with them."""
+    return f"payment:{purchase.provider}"
+
+
 def issue_seats(purchase: Purchase, units: Sequence[int], *, held_since: dt.datetime | None = None) -> None:
     """Issues the voucher of each of these seats of a payment, or queues them, in the payment's own transaction.
 
@@ -172,7 +177,7 @@ def issue_seats(purchase: Purchase, units: Sequence[int], *, held_since: dt.date
             course=purchase.course,
             email=purchase.email,
             order_id=purchase.reference if unit == 1 and not is_used else "",
-            caller=f"payment:{purchase.provider}",
+            caller=caller_of(purchase),
             purchase=purchase,
             unit=unit,
             held_since=held_since,

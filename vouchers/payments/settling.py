@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from courses.models import Course, PaymentFact, Purchase
 from vouchers.delivery.outbox import queue_notice
-from vouchers.issuing import issue_seats, order_name
+from vouchers.issuing import caller_of, issue_seats, order_name
 from vouchers.locks import lock_names
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.outgoing.announcing import announce_purchase
@@ -251,6 +251,8 @@ def _adopt(purchase: Purchase, references: Sequence[str]) -> list[str]:
     reasons = []
     if len(found) > len(free):
         reasons.append("More vouchers were issued for it, by its references as orders, than it has seats.")
-    if any(issuance.email.upper() != purchase.email.upper() for issuance in found):
+    # Those it has adopted, now or before: what it issues itself has another caller, and goes to its own buyer.
+    adopted = Issuance.objects.filter(purchase=purchase).exclude(caller=caller_of(purchase))
+    if adopted.exclude(email__iexact=purchase.email).exists():
         reasons.append("A voucher was issued for it, by its reference as an order, to another email.")
     return reasons
