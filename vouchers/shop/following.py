@@ -10,6 +10,7 @@ from courses.money import in_words
 from vouchers.payments.progress import Progress, progress_of
 
 LABELS = ("Paid", "Voucher on its way", "Sent")
+WAITING = "Waiting for new codes"
 # How many of the steps are behind; a status that is not here has none to go.
 BEHIND = {"pending": 0, "review": 1, "paid": 1, "waiting": 1, "issued": 1}
 # Seconds between two looks. What a person or the next upload decides takes longer than a payment or an email.
@@ -48,7 +49,8 @@ def steps_of(progress: Progress) -> list[Step]:
         return []
     all_sent = progress.status == "issued" and progress.sent >= progress.issued
     behind = len(LABELS) if all_sent else BEHIND[progress.status]
-    return [Step(label, _state(number, behind)) for number, label in enumerate(LABELS)]
+    labels = (LABELS[0], WAITING, LABELS[2]) if progress.status == "waiting" else LABELS
+    return [Step(label, _state(number, behind)) for number, label in enumerate(labels)]
 
 
 def _state(number: int, behind: int) -> str:
