@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -29,6 +30,14 @@ def _nothing_remembered() -> None:
 @pytest.fixture
 def course(db: None) -> Course:
     return CourseFactory.create(id="JS101")
+
+
+@pytest.fixture
+def priced(course: Course) -> Course:
+    """The same, for 49.00 USD."""
+    course.price = Decimal("49.00")
+    course.save(update_fields=["price"])
+    return course
 
 
 @pytest.fixture

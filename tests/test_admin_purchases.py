@@ -20,15 +20,8 @@ from tests.stripe_events import KEY, Payment, tell
 from tests.stripe_server import StripeServer, running_stripe_server
 from vouchers.models import Issuance, Voucher
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced")]
 LIST = "/admin/courses/purchase/"
-
-
-@pytest.fixture(autouse=True)
-def course_for_sale(course: Course) -> Course:
-    course.price = Decimal("49.00")
-    course.save(update_fields=["price"])
-    return course
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from vouchers.payments.deeds import refund_purchase
 from vouchers.payments.facts import Claims
 from vouchers.payments.settling import record
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced")]
 
 
 @pytest.fixture
@@ -31,13 +31,6 @@ def stripe(settings: Settings) -> Iterator[StripeServer]:
         settings.DEMO_PAYMENTS = False
         settings.BASE_URL = "https://shop.example"
         yield server
-
-
-@pytest.fixture(autouse=True)
-def course_for_sale(course: Course) -> Course:
-    course.price = Decimal("49.00")
-    course.save(update_fields=["price"])
-    return course
 
 
 def start(**fields: Any) -> Any:

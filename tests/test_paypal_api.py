@@ -14,7 +14,7 @@ from pytest_django import Settings
 from courses.models import Course, PaymentFact, Purchase
 from tests.factories import CourseFactory, PurchaseFactory, make_pool
 from tests.paypal_account import PayPalServer
-from vouchers.errors import NotRefundable, ProviderNotReady, ProviderUnreachable
+from vouchers.errors import ProviderRefused, ProviderUnreachable
 from vouchers.models import Issuance
 from vouchers.payments.orders import Order, Provider
 from vouchers.payments.paypal import client
@@ -118,7 +118,7 @@ def test_it_writes_amounts_as_paypal_wants_them(
 def test_it_says_so_where_paypal_does_not_take_the_order(paypal: PayPalServer, course: Course) -> None:
     course.currency = "xts"
 
-    with pytest.raises(ProviderNotReady, match="Choose another way to pay"):
+    with pytest.raises(ProviderRefused, match="Choose another way to pay"):
         PayPal().start(order_for(course))
 
 
@@ -262,7 +262,7 @@ def test_it_says_why_paypal_refuses_a_refund(paypal: PayPalServer, course: Cours
     paypal.refund(capture, "49.00")
     purchase = PurchaseFactory.create(provider="paypal", reference=capture if is_known else "UNKNOWN")
 
-    with pytest.raises(NotRefundable, match="CAPTURE_FULLY_REFUNDED" if is_known else "INVALID_RESOURCE_ID"):
+    with pytest.raises(ProviderRefused, match="CAPTURE_FULLY_REFUNDED" if is_known else "INVALID_RESOURCE_ID"):
         PayPal().refund(purchase, Decimal(49), "refund-1")
 
 

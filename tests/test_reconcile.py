@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -22,10 +21,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def stripe(settings: Settings, course: Course) -> Iterator[StripeServer]:
-    course.price = Decimal("49.00")
-    course.save(update_fields=["price"])
-    make_pool(course, 3)
+def stripe(settings: Settings, priced: Course) -> Iterator[StripeServer]:
+    make_pool(priced, 3)
     with running_stripe_server() as server:
         settings.STRIPE_SECRET_KEY, settings.STRIPE_API_HOST = KEY, server.url
         settings.DEMO_PAYMENTS = False

@@ -23,11 +23,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def course_for_sale(course: Course) -> Course:
-    Course.objects.filter(pk=course.pk).update(price=49)
-    course.refresh_from_db()
-    make_pool(course, 3)
-    return course
+def pool(priced: Course) -> None:
+    make_pool(priced, 3)
 
 
 def nothing_happened() -> bool:
@@ -168,7 +165,8 @@ class TestProof:
     def test_it_knows_no_other_endpoint(self) -> None:
         answer = post(Payment().completed(), path="/webhooks/stripe/8b7c2a52-0c8a-4a39-9a2f-5b1a3c7c0f11/")
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-        assert Client().get(webhook_path()).status_code == 405
+        looked = Client().get(webhook_path())
+        assert (looked.status_code, looked["Allow"], looked.json()["code"]) == (405, "POST", "method_not_allowed")
         assert nothing_happened()
 
     def test_the_test_payments_endpoint_is_closed_where_real_ones_are_taken(self, settings: Settings) -> None:

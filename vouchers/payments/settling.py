@@ -146,7 +146,7 @@ def _work_out(purchase: Purchase, facts: Sequence[PaymentFact], claims: Claims |
     gone = of[Kind.REFUNDED] + of[Kind.DISPUTE_LOST]
     purchase.refunded_at = max((fact.at for fact in gone), default=None) if back else None
     purchase.disputed_at = min((fact.at for fact in open_disputes(facts)), default=None)
-    if of[Kind.REFUND_FAILED]:
+    if of[Kind.REFUND_FAILED] and purchase.paid_at:
         reasons.append(
             "A refund failed at the provider: the buyer has not got that money back. What it took back stays taken "
             "back; refund it again, or issue anew."
@@ -212,7 +212,8 @@ def _save(purchase: Purchase) -> None:
 
 def _mark_for_review(purchase: Purchase, reasons: Sequence[str]) -> None:
     """What staff have looked at comes back only with another reason."""
-    review = "\n".join(reasons)
+    # Each once: of what staff closed the reasons of then stand beside those of now.
+    review = "\n".join(dict.fromkeys(reasons))
     if review != purchase.review:
         purchase.review, purchase.reviewed_at = review, None
         purchase.save(update_fields=["review", "reviewed_at"])
