@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError
@@ -33,33 +34,32 @@ KEEP_JOBS_HOURS = 24
 KEEP_FAILED_JOBS_HOURS = 7 * 24
 BATCH_ATTEMPTS = 60
 PASSING: list[type[Exception]] = [steps.BatchBusy, OperationalError, InterfaceError]
-# A worker has several threads and a slow mail server: without this, each of them would end up sending, and
-# nobody would fill the queues.
+# A worker has several threads and a slow mail server, or a receiver that hangs: without these, each thread would end
+# up sending, and nobody would fill the queues.
 one_sender_per_worker = threading.Lock()
 one_webhook_sender_per_worker = threading.Lock()
+
+
+def unless_busy(lock: threading.Lock, deed: Callable[[], object]) -> None:
+    """Does it, unless another thread of this worker is at it."""
+    if not lock.acquire(blocking=False):
+        return
+    try:
+        deed()
+    finally:
+        lock.release()
 
 
 @app.periodic(cron="* * * * * *")
 @app.task(queueing_lock="send_due_emails")
 def send_due_emails(timestamp: int) -> None:
-    if not one_sender_per_worker.acquire(blocking=False):
-        return
-    try:
-        sending.send_due()
-    finally:
-        one_sender_per_worker.release()
+    unless_busy(one_sender_per_worker, sending.send_due)
 
 
 @app.periodic(cron="* * * * * *")
 @app.task(queueing_lock="send_due_webhooks")
 def send_due_webhooks(timestamp: int) -> None:
-    """One at a time in each worker, like the emails: a receiver that hangs must not take all of its threads."""
-    if not one_webhook_sender_per_worker.acquire(blocking=False):
-        return
-    try:
-        webhooks.send_due()
-    finally:
-        one_webhook_sender_per_worker.release()
+    unless_busy(one_webhook_sender_per_worker, webhooks.send_due)
 
 
 @app.periodic(cron="* * * * * */2")

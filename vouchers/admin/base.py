@@ -141,6 +141,19 @@ class LedgerAdmin(DeskAdmin[M]):
         return queryset, False
 
 
+class OutboxAdmin(LedgerAdmin[M]):
+    """A ledger of what is to be sent: rows with a status, and the times when they are due and were sent."""
+
+    @admin.display(description="status, when")
+    def state(self, row: Any) -> SafeString:
+        due = None if row.status == "failed" else f"due {minute(row.due_at)}"
+        return with_note(self.status_badge(row), minute(row.sent_at) or due)
+
+    @admin.display(description="status")
+    def status_badge(self, row: Any) -> SafeString:
+        return badge(row.status, row.get_status_display())
+
+
 def page_of(row: Model) -> str:
     return page(type(row), row.pk)
 

@@ -9,13 +9,13 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from courses.models import Purchase
-from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, with_note
+from vouchers.admin.base import NOTHING, LedgerAdmin, OutboxAdmin, link_to
 from vouchers.admin.deeds import chosen, send_again
 from vouchers.models import Delivery, Issuance, KeptEmail, Voucher
 
 
 @admin.register(Delivery)
-class DeliveryAdmin(LedgerAdmin[Delivery]):
+class DeliveryAdmin(OutboxAdmin[Delivery]):
     list_display = [
         "id",
         "email",
@@ -72,15 +72,6 @@ class DeliveryAdmin(LedgerAdmin[Delivery]):
     @admin.display(description="purchase")
     def purchase_link(self, delivery: Delivery) -> SafeString:
         return link_to(Purchase, delivery.purchase_id)
-
-    @admin.display(description="status, when")
-    def state(self, delivery: Delivery) -> SafeString:
-        due = None if delivery.status == Delivery.Status.FAILED else f"due {minute(delivery.due_at)}"
-        return with_note(self.status_badge(delivery), minute(delivery.sent_at) or due)
-
-    @admin.display(description="status")
-    def status_badge(self, delivery: Delivery) -> SafeString:
-        return badge(delivery.status, delivery.get_status_display())
 
     @admin.display(description="kept email")
     def kept_email(self, delivery: Delivery) -> SafeString:

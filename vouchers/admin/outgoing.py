@@ -12,7 +12,7 @@ from django.template.defaultfilters import pluralize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from vouchers.admin.base import DeskAdmin, LedgerAdmin, badge, link_to, minute, with_note
+from vouchers.admin.base import DeskAdmin, OutboxAdmin, badge, link_to, with_note
 from vouchers.admin.deeds import carry_out, chosen
 from vouchers.models import WebhookMessage, WebhookReceiver
 from vouchers.outgoing.announcing import forget_receivers
@@ -74,7 +74,7 @@ class WebhookReceiverAdmin(DeskAdmin[WebhookReceiver]):
 
 
 @admin.register(WebhookMessage)
-class WebhookMessageAdmin(LedgerAdmin[WebhookMessage]):
+class WebhookMessageAdmin(OutboxAdmin[WebhookMessage]):
     list_display = ["message_id", "what", "state", "attempts", "answer"]
     list_filter = ["status", "type", "receiver"]
     list_select_related = ["receiver"]
@@ -116,15 +116,6 @@ class WebhookMessageAdmin(LedgerAdmin[WebhookMessage]):
     @admin.display(description="what, to whom")
     def what(self, message: WebhookMessage) -> SafeString:
         return with_note(message.type, message.receiver)
-
-    @admin.display(description="status, when")
-    def state(self, message: WebhookMessage) -> SafeString:
-        due = None if message.status == WebhookMessage.Status.FAILED else f"due {minute(message.due_at)}"
-        return with_note(self.status_badge(message), minute(message.sent_at) or due)
-
-    @admin.display(description="status")
-    def status_badge(self, message: WebhookMessage) -> SafeString:
-        return badge(message.status, message.get_status_display())
 
     @admin.display(description="last answer")
     def answer(self, message: WebhookMessage) -> str:

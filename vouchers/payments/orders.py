@@ -46,11 +46,12 @@ class Provider(Protocol):
         """Whether a checkout can be started: the provider's keys are known."""
 
     def start(self, order: Order) -> Started:
-        """Makes a checkout at the provider. Raises `ProviderUnreachable`. No transaction may be open."""
+        """Makes a checkout at the provider; no transaction may be open. Raises `ProviderUnreachable`, and
+        `ProviderRefused` where the provider does not take the order."""
 
     def refund(self, purchase: Purchase, amount: Decimal, key: str) -> None:
         """Asks for a refund in major units; the same key again asks nothing new. Raises `ProviderUnreachable`, or
-        `NotRefundable` where the provider refuses. The fact itself comes by webhook."""
+        `ProviderRefused`. The fact itself comes by webhook."""
 
     def missed(self, since: dt.datetime) -> Iterator[list[PaymentFact]]:
         """The facts of each payment since then, as the provider knows them now. Raises `ProviderUnreachable`."""

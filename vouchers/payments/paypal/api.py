@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from courses.models import Course, PaymentFact, Purchase
-from vouchers.errors import NotRefundable, ProviderNotReady, ProviderUnreachable
+from vouchers.errors import ProviderRefused, ProviderUnreachable
 from vouchers.payments.facts import text_of
 from vouchers.payments.orders import Order, Started
 from vouchers.payments.paypal.client import NAME, Refused, Tree, ask, ask_dispute, is_ready, sdk
@@ -47,7 +47,11 @@ class PayPal:
         return is_ready()
 
     def start(self, order: Order) -> Started:
-        """The same purchase again is the same order. Raises `ProviderNotReady` where PayPal does not take it."""
+        """The same purchase again is the same order."""
+        if order.unit_price % _smallest(order.course.currency):
+            # Rounded, it would be another price than ours, and the payment one for staff to look at.
+            currency = order.course.currency.upper()
+            raise ProviderRefused(f"PayPal takes whole {currency} only. Choose another way to pay.")
         try:
             made = ask(
                 sdk().orders.create_order,
@@ -57,7 +61,7 @@ class PayPal:
             )
         except Refused as refusal:
             logger.error("PayPal refused an order of course %s: %s", order.course.pk, refusal)
-            raise ProviderNotReady("PayPal does not take this order. Choose another way to pay.") from None
+            raise ProviderRefused("PayPal does not take this order. Choose another way to pay.") from None
         links = {text_of(link, "rel"): text_of(link, "href") for link in made.get("links") or []}
         address = links.get("payer-action") or links.get("approve")
         if not text_of(made, "id") or not address:
@@ -91,7 +95,7 @@ class PayPal:
             )
         except Refused as refusal:
             reason = refusal.issue or f"HTTP {refusal.status}"
-            raise NotRefundable(f"PayPal refuses to refund this payment ({reason}). Look at it at PayPal.") from None
+            raise ProviderRefused(f"PayPal refuses to refund this payment ({reason}). Look at it at PayPal.") from None
 
     def missed(self, since: dt.datetime) -> Iterator[list[PaymentFact]]:
         """Of our own checkouts that are not paid as far as we know, of open disputes, and, where the account may
@@ -211,8 +215,12 @@ def _order_body(order: Order) -> Tree:
 
 
 def _money(amount: Decimal, currency: str) -> Tree:
-    places = 0 if currency in WITHOUT_DECIMALS else 2
-    return {"currency_code": currency.upper(), "value": str(amount.quantize(Decimal(1).scaleb(-places)))}
+    return {"currency_code": currency.upper(), "value": str(amount.quantize(_smallest(currency)))}
+
+
+def _smallest(currency: str) -> Decimal:
+    """The smallest amount that PayPal takes in a currency; it has its own idea of some."""
+    return Decimal(1) if currency in WITHOUT_DECIMALS else Decimal("0.01")
 
 
 def _searched(since: dt.datetime) -> Iterator[str]:

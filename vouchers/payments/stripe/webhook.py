@@ -37,7 +37,7 @@ class StripeWebhook(ProcessWebhookView):  # type: ignore[misc]  # dj-stripe has 
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if request.method != "POST":
-            return refusal(request, 405, "Events are sent by POST.", "method_not_allowed")
+            return refusal(request, 405, "Events are sent by POST.", "method_not_allowed", Allow="POST")
         try:
             self.prove(request, kwargs["uuid"])
         except DeskError as error:
@@ -113,5 +113,6 @@ def is_well_formed(event: dict[str, Any]) -> bool:
     )
 
 
-def refusal(request: HttpRequest, status: int, message: str, code: str) -> JsonResponse:
-    return JsonResponse(shape(message, code, request.META.get("REQUEST_ID", "")), status=status)
+def refusal(request: HttpRequest, status: int, message: str, code: str, **headers: str) -> JsonResponse:
+    body = shape(message, code, request.META.get("REQUEST_ID", ""))
+    return JsonResponse(body, status=status, headers=headers)
