@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import logging
 import uuid
@@ -113,6 +114,16 @@ def test_it_writes_amounts_as_paypal_wants_them(
 
     amount = paypal.orders[begun.checkout]["purchase_units"][0]["amount"]
     assert (amount["currency_code"], amount["value"]) == (currency.upper(), value)
+
+
+def test_it_rounds_no_price(paypal: PayPalServer, course: Course) -> None:
+    """Stripe has halves of a forint, PayPal has not: rounded, each payment would be one for staff to look at."""
+    course.currency = "huf"
+    order = dataclasses.replace(order_for(course), unit_price=Decimal("48.50"))
+
+    with pytest.raises(ProviderRefused, match="PayPal takes whole HUF only"):
+        PayPal().start(order)
+    assert not paypal.orders
 
 
 def test_it_says_so_where_paypal_does_not_take_the_order(paypal: PayPalServer, course: Course) -> None:
