@@ -41,6 +41,8 @@ try:
         validate=environs.validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
     )
     TIME_ZONE: str = env.str("TIME_ZONE", default="UTC")
+    SHOP_LANGUAGE: str = env.str("SHOP_LANGUAGE", default="en", validate=environs.validate.OneOf(["en", "de"]))
+    ALERT_EMAILS: list[str] = env.list("ALERT_EMAILS", default=[])
     BASE_URL: str = env.str("BASE_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
     ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
     CORS_ALLOWED_ORIGINS: list[str] = env.list("CORS_ALLOWED_ORIGINS", default=[])
@@ -50,8 +52,11 @@ except environs.EnvError as error:
 if TIME_ZONE not in available_timezones():
     raise refuse("TIME_ZONE", f"{TIME_ZONE!r} is no time zone; write one such as Europe/Berlin.")
 USE_TZ = True
-LANGUAGE_CODE = "en-us"
+# The admin and the API speak English; emails and the shop's pages speak to buyers in theirs.
+LANGUAGE_CODE = "en"
 USE_I18N = True
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LOCALE_PATHS = [BASE_DIR / "config" / "locale"]
 
 _base = urlsplit(BASE_URL)
 if _base.scheme not in {"http", "https"} or not _base.hostname or _base.query or _base.fragment:
@@ -143,6 +148,7 @@ INSTALLED_APPS = [
     "config.apps.DeskAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.postgres",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
@@ -228,6 +234,9 @@ DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", default=f"vouchers@{_bas
 if "@" not in parseaddr(DEFAULT_FROM_EMAIL)[1]:
     raise refuse("DEFAULT_FROM_EMAIL", f"{DEFAULT_FROM_EMAIL!r} is no email address.")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
+for _address in ALERT_EMAILS:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", _address):
+        raise refuse("ALERT_EMAILS", f"{_address!r} is no email address; write addresses, separated by commas.")
 EMAIL_TIMEOUT = 10  # seconds; django-anymail takes it from ANYMAIL below
 ANYMAIL: dict[str, object] = {
     name.removeprefix("ANYMAIL_"): value for name, value in os.environ.items() if name.startswith("ANYMAIL_")

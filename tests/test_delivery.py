@@ -316,8 +316,7 @@ def test_it_puts_everything_back_when_the_provider_is_away(
 
 def test_it_gives_up_an_address_that_no_provider_takes(course: Course, settings: Settings) -> None:
     settings.EMAIL_BACKEND = "anymail.backends.test.EmailBackend"
-    delivery = queue(course)
-    Delivery.objects.filter(pk=delivery.pk).update(email="ann@@example..com")
+    delivery = queue(course, "ann@@example..com")
 
     assert send_due() == 0
 

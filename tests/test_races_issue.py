@@ -113,7 +113,7 @@ class TestLastCodes:
         assert_books_are_right(course)
 
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "order": {"order_id": "A-1"},
     "key": {"idempotency_key": "k-1"},
     "order and key": {"order_id": "A-1", "idempotency_key": "k-1"},

@@ -24,7 +24,7 @@ from vouchers import guesses, redeeming
 from vouchers.delivery.outbox import claim_due
 from vouchers.errors import AlreadyRedeemed, VoucherNotFound
 from vouchers.guesses import Guesser
-from vouchers.models import Issuance, Redemption, Voucher
+from vouchers.models import Issuance, RedeemAttempt, Redemption, Voucher
 from vouchers.models.voucher import VoucherQuerySet
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
@@ -46,14 +46,14 @@ class TestRedeemStorm:
         self, course: Course, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         all_looked = threading.Barrier(32, timeout=DEADLINE)
-        find = redeeming._find
+        is_closed = redeeming._is_closed
 
-        def find_and_wait(code: str, request: RedeemRequest) -> Voucher | None:
-            voucher = find(code, request)
+        def look_and_wait(voucher: Voucher) -> RedeemAttempt.Reason | None:
+            reason = is_closed(voucher)
             all_looked.wait()
-            return voucher
+            return reason
 
-        monkeypatch.setattr(redeeming, "_find", find_and_wait)
+        monkeypatch.setattr(redeeming, "_is_closed", look_and_wait)
         monkeypatch.setattr(VoucherQuerySet, "redeemable", lambda self: self)
         errors = failures(self.storm(course))
         # 32 passed the look and the update; the database refused 31.

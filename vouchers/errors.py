@@ -133,6 +133,16 @@ class NotResendable(DeskError):
     code = "not_resendable"
 
 
+class NotCorrectable(DeskError):
+    status = 409
+    code = "not_correctable"
+
+
+class NotReplaceable(DeskError):
+    status = 409
+    code = "not_replaceable"
+
+
 class NotRevocable(DeskError):
     status = 409
     code = "not_revocable"
@@ -206,6 +216,12 @@ class PurchaseNotFound(DeskError):
     status = 404
     code = "purchase_not_found"
     message = "There is no purchase at this address. Use the link as it stands in your email."
+
+
+class RevealNotFound(DeskError):
+    status = 404
+    code = "reveal_not_found"
+    message = "There is no voucher at this address. Use the link as it stands in the newest email."
 
 
 class BadSignature(DeskError):

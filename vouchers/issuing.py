@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from courses.models import COURSE_ID, Course, Purchase
@@ -37,13 +38,17 @@ FILL_AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class IssueRequest:
-    """What a caller asks for; `caller` is who asks, such as `key:AbCd1234`, and owns its request keys."""
+    """What a caller asks for; `caller` is who asks, such as `key:AbCd1234`, and owns its request keys.
+
+    `tells_code` is whether the caller is answered with the code, so that it counts as known to somebody.
+    """
 
     course: Course
     email: str
     caller: str
     order_id: str = ""
     idempotency_key: str = ""
+    tells_code: bool = False
 
     @property
     def fingerprint(self) -> str:
@@ -122,10 +127,15 @@ def _find_known(request: IssueRequest) -> Issuance | None:
     if known is None:
         known = _find_of_payment(request)
     if known:
-        if known.email.upper() != request.email.upper():
+        if not _is_of(known, request.email):
             raise IdempotencyKeyReused("This order of the course belongs to another email.")
         _remember_key(request, known)
     return known
+
+
+def _is_of(issuance: Issuance, email: str) -> bool:
+    """Whether it is owed to this email, or was until its address was corrected: a retry knows the first one only."""
+    return issuance.email.upper() == email.upper() or issuance.address_changes.filter(old_email__iexact=email).exists()
 
 
 def _find_of_payment(request: IssueRequest) -> Issuance | None:
@@ -153,9 +163,19 @@ def _still_open(issuance: Issuance) -> Issuance:
 
 def _issue_new(request: IssueRequest) -> Issuance:
     issuance = Issuance(course=request.course, email=request.email, order_id=request.order_id, caller=request.caller)
-    issuance = _give_or_queue(issuance)
+    issuance = _give_or_queue(issuance, tells_code=request.tells_code)
     _remember_key(request, issuance)
     return issuance
+
+
+def note_told(issuance: Issuance) -> None:
+    """Writes down that a program is being answered with the code of an issuance: it never goes back to the pool.
+
+    Raises `IssuanceClosed` where it went there since the issuance was read.
+    """
+    still = Issuance.objects.filter(pk=issuance.pk, status=Issuance.Status.ISSUED, voucher=issuance.voucher)
+    if issuance.told_at is None and not still.update(told_at=Coalesce("told_at", Now())):
+        raise IssuanceClosed
 
 
 def caller_of(purchase: Purchase) -> str:
@@ -188,11 +208,11 @@ def issue_seats(purchase: Purchase, units: Sequence[int], *, held_since: dt.date
             _give_or_queue(issuance)
 
 
-def _give_or_queue(issuance: Issuance) -> Issuance:
+def _give_or_queue(issuance: Issuance, *, tells_code: bool = False) -> Issuance:
     """Stores a new issuance with the next code and its email, or as the last one of the queue."""
     course = issuance.course
     queue_exists = Issuance.objects.waiting(course).exists()
-    voucher = None if queue_exists else _take_next(course)
+    voucher = None if queue_exists else take_next(course)
     if voucher:
         now = timezone.now()
         Voucher.objects.filter(pk=voucher.pk).update(
@@ -200,6 +220,7 @@ def _give_or_queue(issuance: Issuance) -> Issuance:
         )
         voucher.status, voucher.issued_to, voucher.issued_at = Voucher.Status.ISSUED, issuance.email, now
         issuance.status, issuance.voucher, issuance.issued_at = Issuance.Status.ISSUED, voucher, now
+        issuance.told_at = now if tells_code else None
     issuance.save(force_insert=True)
     if voucher:
         queue_email(issuance)
@@ -209,7 +230,7 @@ def _give_or_queue(issuance: Issuance) -> Issuance:
     return issuance
 
 
-def _take_next(course: Course) -> Voucher | None:
+def take_next(course: Course) -> Voucher | None:
     """The next code of the pool, locked. "Empty" is only believed once the holders of the last codes have
     committed, or have not done so for 2 s; the sweeper then makes good what they give back."""
     voucher = Voucher.objects.lock_next(course)
@@ -252,13 +273,13 @@ def fill_waiting(course: Course, *, wait: bool = False) -> int:
     while True:
         waiting = list(Issuance.objects.waiting(course).select_for_update()[:FILL_AT_ONCE])
         vouchers = Voucher.objects.lock_some(course, len(waiting)) if waiting else []
-        _bind(waiting, vouchers)
+        _bind(course, waiting, vouchers)
         filled += len(vouchers)
         if len(vouchers) < FILL_AT_ONCE:
             return filled
 
 
-def _bind(waiting: list[Issuance], vouchers: list[Voucher]) -> None:
+def _bind(course: Course, waiting: list[Issuance], vouchers: list[Voucher]) -> None:
     now = timezone.now()
     pairs = list(zip(waiting, vouchers, strict=False))
     for issuance, voucher in pairs:
@@ -267,7 +288,7 @@ def _bind(waiting: list[Issuance], vouchers: list[Voucher]) -> None:
     Voucher.objects.bulk_update(vouchers, ["status", "issued_to", "issued_at"])
     filled = [issuance for issuance, _ in pairs]
     Issuance.objects.bulk_update(filled, ["status", "voucher", "issued_at"])
-    queue_emails(filled)
+    queue_emails(course, filled)
     announce_issued(filled)
 
 

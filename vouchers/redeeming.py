@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models.functions import Coalesce
+from django.db.models import F
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from courses.models import Course, Purchase
@@ -16,6 +17,7 @@ from vouchers.codes import clean_code, fault_of
 from vouchers.delivery.outbox import queue_notice
 from vouchers.errors import (
     AlreadyRedeemed,
+    DeskError,
     InvalidCode,
     VoucherExpired,
     VoucherNotFound,
@@ -23,14 +25,14 @@ from vouchers.errors import (
     VoucherRevoked,
 )
 from vouchers.guesses import Guesser
-from vouchers.models import Delivery, Redemption, Voucher
+from vouchers.models import Delivery, RedeemAttempt, Redemption, Voucher
 from vouchers.outgoing.announcing import announce_purchase, announce_redeemed
 
 
 @dataclass(frozen=True, kw_only=True)
 class RedeemRequest:
     """`code` is as the buyer typed it; `course_id` and `email` are empty where not given. With `confirm` the desk
-    itself tells the buyer, by email; a program that redeems has a front end of its own for that."""
+    itself tells the buyer, by email in this language; a program that redeems has a front end of its own for that."""
 
     code: str
     guesser: Guesser
@@ -38,6 +40,20 @@ class RedeemRequest:
     email: str = ""
     idempotency_key: str = ""
     confirm: bool = False
+    language: str = ""
+
+
+Reason = RedeemAttempt.Reason
+# What a caller is told of each reason: refusals must not tell an unknown code from somebody else's.
+REFUSALS: dict[Reason, type[DeskError]] = {
+    Reason.OTHER_COURSE: VoucherNotFound,
+    Reason.NEVER_ISSUED: VoucherNotFound,
+    Reason.OTHER_EMAIL: VoucherNotFound,
+    Reason.REDEEMED: AlreadyRedeemed,
+    Reason.REVOKED: VoucherRevoked,
+    Reason.ON_HOLD: VoucherOnHold,
+    Reason.EXPIRED: VoucherExpired,
+}
 
 
 def redeem_voucher(request: RedeemRequest) -> Redemption:
@@ -51,45 +67,69 @@ def redeem_voucher(request: RedeemRequest) -> Redemption:
         raise InvalidCode
     with transaction.atomic():
         request.guesser.check()
-        while voucher := _find(code, request):
-            if redemption := _repeat_or_refuse(voucher, request) or _spend(voucher, request):
+        result = _try(code, request)
+    if isinstance(result, Redemption):
+        return result
+    raise result  # outside the transaction, so that the guess and the attempt are kept
+
+
+def _try(code: str, request: RedeemRequest) -> Redemption | DeskError:
+    """Spends the voucher, or writes down that it was refused, and why."""
+    while voucher := Voucher.objects.with_code(code).select_related("course").first():
+        reason = _is_hidden(voucher, request) or _is_closed(voucher)
+        if reason is None:
+            if redemption := _spend(voucher, request):
                 return redemption
-            # Changed between the look and the update: look again, and say why.
+            continue  # changed between the look and the update: look again, and say why
+        if reason == Reason.REDEEMED and (redemption := _repeated(voucher, request)):
+            return redemption
+        _record_attempt(voucher, reason, request)
+        return _refuse(REFUSALS[reason](), request)
+    return _refuse(VoucherNotFound(), request)
+
+
+def _refuse(refusal: DeskError, request: RedeemRequest) -> DeskError:
+    if isinstance(refusal, VoucherNotFound):
         request.guesser.record()
-    raise VoucherNotFound  # outside the transaction, so that the guess is kept
+    return refusal
 
 
-def _find(code: str, request: RedeemRequest) -> Voucher | None:
-    """The voucher of a code if it exists for this caller: refusals must not tell an unknown code from another's."""
-    try:
-        voucher = Voucher.objects.with_code(code).select_related("course").get()
-    except Voucher.DoesNotExist:
-        return None
+def _is_hidden(voucher: Voucher, request: RedeemRequest) -> Reason | None:
+    """Why it is none of this caller's business, if so."""
     if request.course_id not in ("", voucher.course_id):
-        return None
+        return Reason.OTHER_COURSE
     rule = voucher.course.redemption
     if rule != Course.Redemption.BEARER and voucher.issued_at is None:
-        return None
+        return Reason.NEVER_ISSUED
     if rule == Course.Redemption.HOLDER and voucher.issued_to.upper() != request.email.upper():
-        return None
-    return voucher
-
-
-def _repeat_or_refuse(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
-    """The first answer again where this very request spent the voucher; else raises what its state forbids, if
-    it forbids anything."""
-    if voucher.status == Voucher.Status.REDEEMED:
-        redemption = Redemption.objects.select_related("voucher", "purchase").filter(pk=voucher.pk).first()
-        if redemption and request.idempotency_key and _is_by(redemption, request):
-            return redemption
-        raise AlreadyRedeemed
-    if voucher.status == Voucher.Status.REVOKED:
-        raise VoucherRevoked
-    if voucher.held_since:
-        raise VoucherOnHold
-    if voucher.is_past:
-        raise VoucherExpired
+        return Reason.OTHER_EMAIL
     return None
+
+
+def _is_closed(voucher: Voucher) -> Reason | None:
+    """What its state forbids, if anything."""
+    if voucher.status == Voucher.Status.REDEEMED:
+        return Reason.REDEEMED
+    if voucher.status == Voucher.Status.REVOKED:
+        return Reason.REVOKED
+    if voucher.held_since:
+        return Reason.ON_HOLD
+    return Reason.EXPIRED if voucher.is_past else None
+
+
+def _repeated(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
+    """The first answer again, where this very request spent the voucher."""
+    redemption = Redemption.objects.select_related("voucher", "purchase").filter(pk=voucher.pk).first()
+    return redemption if redemption and request.idempotency_key and _is_by(redemption, request) else None
+
+
+def _record_attempt(voucher: Voucher, reason: Reason, request: RedeemRequest) -> None:
+    """For staff; a row for each reason and caller, so that nobody can fill the table with one code."""
+    attempt = RedeemAttempt(voucher=voucher, reason=reason, caller=request.guesser.name, times=0)
+    RedeemAttempt.objects.bulk_create([attempt], ignore_conflicts=True)
+    RedeemAttempt.objects.filter(voucher=voucher, reason=reason, caller=request.guesser.name).update(
+        times=F("times") + 1, last_at=Now(), course=request.course_id[:64], email=request.email[:254]
+    )
 
 
 def _is_by(redemption: Redemption, request: RedeemRequest) -> bool:
@@ -111,6 +151,7 @@ def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
         email=request.email or voucher.issued_to,
         amount=0,
         currency=voucher.course.currency,
+        language=request.language,
         paid_at=now,
     )
     if request.confirm and purchase.email:

@@ -21,6 +21,10 @@ class Course(models.Model):
         ISSUED = "issued", "Issued: only codes that were issued"
         HOLDER = "holder", "Holder: only with the email it was issued to"
 
+    class Reveal(models.TextChoices):
+        EMAIL = "email", "In the email itself"
+        LINK = "link", "On a page that the email links to"
+
     id = models.CharField(
         "course id",
         max_length=64,
@@ -62,6 +66,28 @@ class Course(models.Model):
         default=Redemption.BEARER,
         help_text="Whose code is accepted at the checkout.",
     )
+    reveal = models.CharField(
+        "where buyers see the code",
+        max_length=5,
+        choices=Reveal.choices,
+        default=Reveal.EMAIL,
+        help_text="By a link it is known whether the code was seen; one nobody saw can go back to the pool.",
+    )
+    remind_after_days = models.PositiveSmallIntegerField(
+        "remind after (days)",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Who has not redeemed by then is reminded by email, once; empty: never.",
+    )
+    warn_before_days = models.PositiveSmallIntegerField(
+        "warn before expiry (days)",
+        default=7,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Who holds a code that is about to expire is told by email, once; empty: never.",
+    )
     minimum_validity_days = models.PositiveSmallIntegerField(
         "minimum validity (days)",
         default=0,
@@ -83,6 +109,7 @@ class Course(models.Model):
             models.CheckConstraint(
                 condition=Q(redemption__in=["bearer", "issued", "holder"]), name="course_redemption_known"
             ),
+            models.CheckConstraint(condition=Q(reveal__in=["email", "link"]), name="course_reveal_known"),
         ]
 
     def __str__(self) -> str:

@@ -55,6 +55,7 @@ class Purchase(models.Model):
     )
     course = models.ForeignKey(Course, on_delete=models.PROTECT, null=True, blank=True, related_name="purchases")
     email = models.CharField(max_length=254, blank=True)
+    language = models.CharField(max_length=10, blank=True, help_text="Of its buyer; empty: the shop's own.")
     quantity = models.PositiveIntegerField(default=1)
     began_here = models.BooleanField(
         default=False, help_text="Whether its checkout began here, and so its course, buyer and seats are known."
@@ -82,7 +83,11 @@ class Purchase(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
-        permissions = [("review_purchase", "Can review a payment"), ("refund_purchase", "Can refund a payment")]
+        permissions = [
+            ("review_purchase", "Can review a payment"),
+            ("refund_purchase", "Can refund a payment"),
+            ("erase_buyer", "Can erase the address of a buyer"),
+        ]
         indexes = [
             models.Index(fields=["-created_at"], name="purchase_newest"),
             models.Index(Upper("email"), name="purchase_email"),

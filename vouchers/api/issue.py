@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
 from vouchers.api.documents import IDEMPOTENCY_KEY, OF_A_BODY, VoucherDocument, refusals, voucher_document
-from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher
+from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher, note_told
 from vouchers.models import ApiKey, Issuance, Voucher
 
 
@@ -72,6 +72,7 @@ class IssueVoucher(DeskView):
                 order_id=body.get("orderId") or "",
                 caller=caller_of(request),
                 idempotency_key=idempotency_key_of(request),
+                tells_code=True,
             )
         )
         return answer(result)
@@ -84,6 +85,7 @@ def answer(result: IssueResult) -> Response:
     if issuance.voucher is None:
         message = f"The pool of {issuance.course.name} is empty; {issuance.email} is number {position} in the queue."
         return Response({"status": "waiting", "message": message, "position": position}, status=202)
+    note_told(issuance)
     message = f"A voucher for {issuance.course.name} is issued to {issuance.email} and sent by email."
     now = issuance.voucher.shown_status
     if now != Voucher.Status.ISSUED:

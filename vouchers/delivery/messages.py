@@ -9,9 +9,13 @@ from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import translation
 
 from courses.models import Purchase
+from vouchers.delivery.alerts import news_for_staff
 from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.revealing import reveal_url
+from vouchers.tombstones import is_tombstone
 
 
 class Pointless(Exception):
@@ -27,8 +31,14 @@ def message_of(delivery: Delivery) -> EmailMultiAlternatives:
 
     What it is about is looked up as late as can be. Raises `Pointless` and `OnHold`.
     """
-    about = delivery.issuance_id
-    context = _about_purchase(delivery) if about is None else _about_voucher(about)
+    if is_tombstone(delivery.email):
+        raise Pointless("Not sent: the address was erased.")
+    context, language = _about(delivery)
+    with translation.override(delivery.language or language or settings.SHOP_LANGUAGE):
+        return _message(delivery, context)
+
+
+def _message(delivery: Delivery, context: dict[str, Any]) -> EmailMultiAlternatives:
     context |= {
         "email": delivery.email,
         "time_zone": settings.TIME_ZONE,
@@ -48,38 +58,60 @@ def message_of(delivery: Delivery) -> EmailMultiAlternatives:
     return message
 
 
-def _about_voucher(issuance_id: int) -> dict[str, Any]:
+def _about(delivery: Delivery) -> tuple[dict[str, Any], str]:
+    """What the templates of its kind need, and the language of its buyer, empty where that is not known."""
+    if delivery.issuance_id is not None:
+        return _about_voucher(delivery, delivery.issuance_id)
+    if delivery.purchase_id is not None:
+        return _about_purchase(delivery)
+    return _about_course(delivery)
+
+
+def _about_voucher(delivery: Delivery, issuance_id: int) -> tuple[dict[str, Any], str]:
     issuance = Issuance.objects.select_related("voucher__course", "purchase").get(pk=issuance_id)
     voucher = issuance.voucher
     if issuance.status != Issuance.Status.ISSUED or voucher is None:
         raise Pointless(f"Not sent: the issuance is {issuance.get_status_display().lower()}.")
+    if delivery.email != issuance.email:
+        raise Pointless("Not sent: the address was corrected.")
     if voucher.shown_status != Voucher.Status.ISSUED:
         raise Pointless(f"Not sent: the voucher is {voucher.shown_status}.")
     if voucher.held_since:
         raise OnHold("Not sent yet: the voucher is on hold, its payment is disputed.")
-    return {
+    context = {
         "course": voucher.course,
         "voucher": voucher,
-        "code": voucher.code,
+        "code": voucher.code if delivery.carries_code else "",
+        "reveal_url": "" if delivery.carries_code else settings.BASE_URL + reveal_url(issuance),
         "expires_on": voucher.expires_on,
         "checkout_url": settings.BASE_URL + reverse("checkout", args=[voucher.course_id]),
         "status_url": status_url(issuance.purchase) if issuance.purchase else "",
     }
+    return context, issuance.purchase.language if issuance.purchase else ""
 
 
-def _about_purchase(delivery: Delivery) -> dict[str, Any]:
+def _about_purchase(delivery: Delivery) -> tuple[dict[str, Any], str]:
     purchase = Purchase.objects.select_related("course").get(deliveries=delivery)
     seats = Issuance.objects.filter(purchase=purchase)
     waiting = seats.filter(status=Issuance.Status.WAITING)
     if delivery.kind == Delivery.Kind.WAITING and not waiting.exists():
         raise Pointless("Not sent: nobody waits any more.")
-    return {
+    context = {
         "course": purchase.course,
         "purchase": purchase,
         "waiting": waiting.count(),
         "issued": seats.filter(status=Issuance.Status.ISSUED).count(),
         "status_url": status_url(purchase),
     }
+    return context, purchase.language
+
+
+def _about_course(delivery: Delivery) -> tuple[dict[str, Any], str]:
+    """Staff read English, as the admin does."""
+    news = news_for_staff(delivery)
+    if not news["undelivered"]:
+        raise Pointless("Not sent: nothing is undelivered any more.")
+    return news, "en"
 
 
 def status_url(purchase: Purchase) -> str:

@@ -13,7 +13,7 @@ from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from courses.models import Purchase
+from courses.models import Course, Purchase
 from vouchers.errors import NotResendable
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.models.delivery import DeliveryQuerySet
@@ -29,19 +29,41 @@ POSTPONED_AT_MOST = dt.timedelta(minutes=10)
 
 def queue_email(issuance: Issuance) -> Delivery:
     """Puts the first email of an issuance into the outbox, in the transaction that issued it."""
-    return Delivery.objects.create(issuance=issuance, email=issuance.email, message_id=_new_message_id())
+    delivery = email_of(issuance, issuance.course)
+    delivery.save(force_insert=True)
+    return delivery
 
 
-def queue_emails(issuances: Sequence[Issuance]) -> None:
-    Delivery.objects.bulk_create(
-        Delivery(issuance=issuance, email=issuance.email, message_id=_new_message_id()) for issuance in issuances
+def queue_emails(course: Course, issuances: Sequence[Issuance]) -> None:
+    """The same for many issuances of a course."""
+    Delivery.objects.bulk_create(email_of(issuance, course) for issuance in issuances)
+
+
+def email_of(issuance: Issuance, course: Course, kind: Delivery.Kind = Delivery.Kind.VOUCHER) -> Delivery:
+    """An email about a voucher, not stored yet. Whether it carries the code is settled here, so that a repeat of it is
+    the same email whatever becomes of the course's setting."""
+    return Delivery(
+        issuance=issuance,
+        kind=kind,
+        email=issuance.email,
+        message_id=new_message_id(),
+        carries_code=course.reveal == Course.Reveal.EMAIL,
     )
 
 
 def queue_notice(purchase: Purchase, kind: Delivery.Kind) -> None:
     """Tells the buyer something about a purchase as a whole, once, in the transaction that made it so."""
     Delivery.objects.get_or_create(
-        purchase=purchase, kind=kind, series=1, defaults={"email": purchase.email, "message_id": _new_message_id()}
+        purchase=purchase, kind=kind, series=1, defaults={"email": purchase.email, "message_id": new_message_id()}
+    )
+
+
+def queue_notice_again(purchase: Purchase, email: str) -> Delivery:
+    """The place in the queue once more, to another address; of a purchase nobody else is at."""
+    news = Delivery.objects.filter(purchase=purchase, kind=Delivery.Kind.WAITING)
+    last = news.aggregate(last=Max("series"))["last"] or 0
+    return Delivery.objects.create(
+        purchase=purchase, kind=Delivery.Kind.WAITING, series=last + 1, email=email, message_id=new_message_id()
     )
 
 
@@ -51,18 +73,25 @@ def send_postponed(issuances: QuerySet[Issuance]) -> None:
 
 
 @transaction.atomic
-def resend_voucher(issuance: Issuance) -> Delivery:
+def resend_voucher(issuance: Issuance, *, language: str = "") -> Delivery:
     """Queues the voucher's email once more, as an email of its own. Raises `NotResendable`."""
-    locked = Issuance.objects.select_for_update(of=("self",)).select_related("voucher").get(pk=issuance.pk)
+    locked = Issuance.objects.select_for_update(of=("self",)).select_related("voucher", "course").get(pk=issuance.pk)
     if locked.voucher is None or locked.status != Issuance.Status.ISSUED:
         raise NotResendable(f"Issuance {locked.pk} holds no voucher that could be sent.")
     if locked.voucher.shown_status != Voucher.Status.ISSUED:
         raise NotResendable(f"The voucher of issuance {locked.pk} is {locked.voucher.shown_status}.")
     if locked.voucher.held_since:
         raise NotResendable(f"The voucher of issuance {locked.pk} is on hold: its payment is disputed.")
-    return Delivery.objects.create(
-        issuance=locked, series=_last_series(locked) + 1, email=locked.email, message_id=_new_message_id()
-    )
+    return queue_again(locked, language=language)
+
+
+def queue_again(issuance: Issuance, *, language: str = "") -> Delivery:
+    """The next email of a locked issuance, as it is owed now: to its address, with its voucher."""
+    last = issuance.deliveries.filter(kind=Delivery.Kind.VOUCHER).aggregate(last=Max("series"))["last"] or 0
+    delivery = email_of(issuance, issuance.course)
+    delivery.series, delivery.language = last + 1, language
+    delivery.save(force_insert=True)
+    return delivery
 
 
 @transaction.atomic
@@ -138,10 +167,6 @@ def _still_ours(*deliveries: Delivery) -> DeliveryQuerySet:
     )
 
 
-def _last_series(issuance: Issuance) -> int:
-    return issuance.deliveries.filter(kind=Delivery.Kind.VOUCHER).aggregate(last=Max("series"))["last"] or 0
-
-
-def _new_message_id() -> str:
+def new_message_id() -> str:
     domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
     return f"<{uuid.uuid4()}@{domain}>"

@@ -57,7 +57,7 @@ def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadlin
             outbox.release(batch[place:])
             return sent, False
         try:
-            provider_id = _send(connection, delivery)
+            provider_id = _arrived(delivery) or _send(connection, delivery)
         except Pointless as reason:
             outbox.withdraw(delivery, str(reason))
         except OnHold as reason:
@@ -76,6 +76,13 @@ def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadlin
             if not outbox.record_sent(delivery, provider_id):
                 _log("sent after the end of its lease", delivery)
     return sent, True
+
+
+def _arrived(delivery: Delivery) -> str:
+    """The provider's id of what a killed sender had offered to it, where the provider has told of it meanwhile."""
+    if delivery.attempts > 1 and delivery.events.exists():
+        return delivery.provider_id or delivery.message_id
+    return ""
 
 
 def _send(connection: BaseEmailBackend, delivery: Delivery) -> str:

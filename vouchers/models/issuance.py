@@ -28,6 +28,11 @@ class IssuanceQuerySet(models.QuerySet["Issuance"]):
         waiting = self.filter(status=Issuance.Status.WAITING, held_since=None)  # what the index of the queue serves
         return waiting.filter(purchase__isnull=False, created_at__lt=Now() - patience)
 
+    def lock(self, pk: int) -> Issuance:
+        """One issuance with its voucher, course and purchase, locked before they are read."""
+        Issuance.objects.select_for_update().only("pk").get(pk=pk)
+        return self.select_related("voucher", "course", "purchase").get(pk=pk)
+
     def still_owed_to(self, email: str, course: Course) -> Self:
         """What an email is waiting for or still holds unredeemed and valid, newest first."""
         waiting = Q(status=Issuance.Status.WAITING)
@@ -60,7 +65,9 @@ class Issuance(models.Model):
     issued_at = models.DateTimeField(null=True, blank=True)
     returned_at = models.DateTimeField(null=True, blank=True)
     seen_at = models.DateTimeField(null=True, blank=True, help_text="When the holder is known to have seen the code.")
-
+    told_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the program that asked was first answered with the code."
+    )
     held_since = models.DateTimeField(null=True, blank=True, help_text="Not filled meanwhile: its payment is disputed.")
 
     objects = IssuanceQuerySet.as_manager()

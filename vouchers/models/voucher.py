@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Self
 
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Upper
@@ -107,6 +108,9 @@ class Voucher(models.Model):
             ("issue_voucher", "Can issue a voucher"),
             ("resend_voucher", "Can send a voucher again"),
             ("revoke_voucher", "Can revoke a voucher"),
+            ("reveal_voucher", "Can see whole codes"),
+            ("replace_voucher", "Can replace a voucher by another one"),
+            ("correct_address", "Can correct the address of a holder"),
         ]
         indexes = [
             models.Index(
@@ -116,6 +120,10 @@ class Voucher(models.Model):
             ),
             models.Index(fields=["course", "id"], name="voucher_of_course"),
             models.Index(Upper("issued_to"), condition=~Q(issued_to=""), name="voucher_holder"),
+            # For parts of codes; without the pool, so that imports need not keep it.
+            GinIndex(
+                OpClass(Upper("code"), name="gin_trgm_ops"), condition=~Q(status="available"), name="voucher_code_parts"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(Upper("code"), name="voucher_code_unique_without_case"),

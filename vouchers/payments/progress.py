@@ -76,12 +76,18 @@ def _holds(seat: Issuance) -> bool:
 
 
 def _emailed(seats: list[Issuance]) -> tuple[set[int], set[int]]:
-    """The seats of which an email was sent, and those of which every email failed for good."""
-    statuses: dict[int, set[str]] = {}
-    for seat, status in Delivery.objects.filter(issuance__in=seats).values_list("issuance_id", "status"):
-        statuses.setdefault(seat or 0, set()).add(status)
-    sent = {seat for seat, found in statuses.items() if Delivery.Status.SENT in found}
-    return sent, {seat for seat, found in statuses.items() if found == {Delivery.Status.FAILED}}
+    """The seats of which an email was sent, and those of which every email failed for good or came back."""
+    sent: set[int] = set()
+    lost: set[int] = set()
+    on_its_way: set[int] = set()
+    for delivery in Delivery.objects.filter(issuance__in=seats):
+        if delivery.state in Delivery.LOST:
+            lost.add(delivery.issuance_id or 0)
+        elif delivery.status == Delivery.Status.SENT:
+            sent.add(delivery.issuance_id or 0)
+        else:
+            on_its_way.add(delivery.issuance_id or 0)
+    return sent, lost - sent - on_its_way
 
 
 def _status(purchase: Purchase, issued: list[Issuance], waiting: list[Issuance]) -> str:

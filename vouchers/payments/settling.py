@@ -254,6 +254,6 @@ def _adopt(purchase: Purchase, references: Sequence[str]) -> list[str]:
         reasons.append("More vouchers were issued for it, by its references as orders, than it has seats.")
     # Those it has adopted, now or before: what it issues itself has another caller, and goes to its own buyer.
     adopted = Issuance.objects.filter(purchase=purchase).exclude(caller=caller_of(purchase))
-    if adopted.exclude(email__iexact=purchase.email).exists():
+    if adopted.exclude(email__iexact=purchase.email).filter(address_changes=None).exists():
         reasons.append("A voucher was issued for it, by its reference as an order, to another email.")
     return reasons

@@ -7,6 +7,7 @@ from typing import Any
 
 from courses.models import Purchase
 from courses.money import in_words
+from vouchers.masking import in_outline
 from vouchers.payments.progress import Progress, progress_of
 
 LABELS = ("Paid", "Voucher on its way", "Sent")
@@ -57,9 +58,3 @@ def _state(number: int, behind: int) -> str:
     if number == behind:
         return "current"
     return "done" if number < behind else "ahead"
-
-
-def in_outline(email: str) -> str:
-    """Enough for its owner to know it again, such as `a***@example.com`: the link to a purchase may be passed on."""
-    name, at, domain = email.rpartition("@")
-    return f"{name[:1]}***{at}{domain}" if at else ""
