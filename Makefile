@@ -29,6 +29,7 @@ test-long: .venv-dev
 
 bench: .venv-dev
 	$(VENV) -m benchmarks.webhooks
+	$(VENV) -m benchmarks.emails
 
 # mypy's plugin reads the settings, and those refuse to be read without a key.
 lint: .venv-dev

@@ -52,39 +52,49 @@ class Desk:
 
 
 @contextmanager
-def running_desk(**environment: str) -> Iterator[Desk]:
-    """Web server and PostgreSQL; no worker, so that nothing is measured but what is asked for."""
+def bench_database() -> Iterator[str]:
+    """An empty database on a durable server of the benchmarks' own; its URL."""
     server = embedded_postgres.start(ROOT / ".pg-bench")
     name = f"bench_{secrets.token_hex(4)}"
     try:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
-        url = urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
-        with tempfile.TemporaryFile() as log, socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            probe.close()
-            ours = {"DATABASE_URL": url, "PORT": str(port), "SECRET_KEY": secrets.token_urlsafe(50)}
-            desk = Desk(port, os.environ | ours | environment)
-            desk.manage("migrate")
-            web = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
-                cwd=ROOT,
-                env=desk.environment,
-                stdout=log,
-                stderr=log,
-            )
-            try:
-                deadline = time.monotonic() + STARTING
-                while not desk.is_up():
-                    if time.monotonic() > deadline:
-                        raise SystemExit("The desk did not start.")
-                    time.sleep(0.1)
-                yield desk
-            finally:
-                web.send_signal(signal.SIGTERM)
-                web.wait()
+        yield urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
     finally:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         server.release()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_desk(**environment: str) -> Iterator[Desk]:
+    """Web server and PostgreSQL; no worker, so that nothing is measured but what is asked for."""
+    with bench_database() as url, tempfile.TemporaryFile() as log:
+        port = free_port()
+        ours = {"DATABASE_URL": url, "PORT": str(port), "SECRET_KEY": secrets.token_urlsafe(50)}
+        desk = Desk(port, os.environ | ours | environment)
+        desk.manage("migrate")
+        web = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
+            cwd=ROOT,
+            env=desk.environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            deadline = time.monotonic() + STARTING
+            while not desk.is_up():
+                if time.monotonic() > deadline:
+                    raise SystemExit("The desk did not start.")
+                time.sleep(0.1)
+            yield desk
+        finally:
+            web.send_signal(signal.SIGTERM)
+            web.wait()

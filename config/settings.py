@@ -256,6 +256,13 @@ EMAIL_BACKEND: str = env.str(
 )
 if ANYMAIL and not EMAIL_BACKEND.startswith("anymail."):
     raise refuse("EMAIL_BACKEND", "ANYMAIL_… is set, so name the provider: anymail.backends.mailgun.EmailBackend.")
+# How many days payloads and bodies are kept that the books do not need; 0: for ever (docs/privacy.md).
+try:
+    _days = environs.validate.Range(min=0, max=36_500)
+    WEBHOOK_PAYLOAD_DAYS: int = env.int("WEBHOOK_PAYLOAD_DAYS", default=30, validate=_days)
+    EMAIL_BODY_DAYS: int = env.int("EMAIL_BODY_DAYS", default=90, validate=_days)
+except environs.EnvError as error:
+    raise ImproperlyConfigured(str(error)) from None
 # Not every provider takes our metadata; an email without it is better than none.
 ANYMAIL |= {"REQUESTS_TIMEOUT": EMAIL_TIMEOUT, "IGNORE_UNSUPPORTED_FEATURES": True}
 

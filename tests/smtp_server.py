@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -59,6 +59,8 @@ class SmtpServer:
     received: list[Received] = field(default_factory=list)
     orders: list[Order] = field(default_factory=list)
     connections: list[Session] = field(default_factory=list)
+    # Called once a message is taken, before the sender is told so.
+    when_taken: Callable[[], None] | None = None
 
     def answer(
         self, stage: str, reply: str, *, to: str | None = None, times: float = ALWAYS, seconds: float = 0
@@ -108,6 +110,8 @@ class SmtpServer:
         message = message_from_bytes(envelope.content, policy=policy.default)
         number = self.connections.index(session)
         self.received.append(Received(list(envelope.rcpt_tos), number, message))
+        if self.when_taken:
+            self.when_taken()
         return await self._carry_out("DATA", server, envelope.rcpt_tos) or "250 OK"
 
     async def _carry_out(self, stage: str, server: SMTP, recipients: list[str]) -> str | None:

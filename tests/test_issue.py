@@ -12,7 +12,9 @@ from rest_framework.test import APIClient
 from courses.models import Course
 from tests.conftest import Caller
 from tests.factories import CourseFactory, UserFactory, issue_to, make_pool, voucher_of
+from vouchers.errors import IssuanceClosed
 from vouchers.guesses import Guesser
+from vouchers.issuing import fill_waiting, note_told
 from vouchers.models import Delivery, IdempotencyKey, Issuance, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.revoking import revoke_voucher
@@ -273,3 +275,39 @@ class TestRefusals:
         client.cookies["csrftoken"] = token = "a" * 32
         answer = client.post("/issue-voucher", ANN, format="json", headers={"X-CSRFToken": token})
         assert answer.status_code == 201
+
+
+class TestTold:
+    """That a program was answered with a code is kept: such a code never goes back to the pool."""
+
+    def told_at(self) -> dt.datetime | None:
+        return Issuance.objects.get().told_at
+
+    def test_it_keeps_that_it_answered_with_a_new_code(self, client: APIClient, course: Course) -> None:
+        make_pool(course, 1)
+        issue(client)
+        assert self.told_at() == Issuance.objects.get().issued_at
+
+    def test_it_keeps_when_it_first_answered_a_buyer_who_had_waited(self, client: APIClient, course: Course) -> None:
+        issue(client)
+        make_pool(course, 1)
+        fill_waiting(course)
+        assert self.told_at() is None
+        assert issue(client).status_code == 200
+        first = self.told_at()
+        assert first is not None
+        issue(client)
+        assert self.told_at() == first
+
+    def test_it_keeps_nothing_of_what_nobody_was_answered(self, course: Course) -> None:
+        make_pool(course, 1)
+        issue_to(course)
+        assert self.told_at() is None
+
+    def test_it_answers_with_no_code_that_went_back_to_the_pool_meanwhile(self, course: Course) -> None:
+        make_pool(course, 1)
+        read_before = issue_to(course)
+        revoke_voucher(Voucher.objects.get(), reason="refunded")
+        Issuance.objects.update(status="returned")
+        with pytest.raises(IssuanceClosed):
+            note_told(read_before)

@@ -18,7 +18,7 @@ from vouchers.delivery import outbox, sending
 from vouchers.delivery.outbox import BACKOFF, claim_due, record_failure, record_sent
 from vouchers.delivery.sending import send_due
 from vouchers.delivery.trouble import Trouble, judge
-from vouchers.models import Delivery
+from vouchers.models import Delivery, DeliveryEvent
 from vouchers.revoking import revoke_voucher
 
 pytestmark = pytest.mark.django_db
@@ -334,6 +334,20 @@ def test_it_takes_over_when_a_lease_ends(smtp: SmtpServer, course: Course) -> No
     ann.refresh_from_db()
     assert (ann.status, ann.attempts) == (Delivery.Status.SENT, 2)
     assert first.due_at > ann.created_at + outbox.LEASE - dt.timedelta(seconds=3)
+
+
+def test_it_sends_nothing_twice_of_which_the_provider_has_told_meanwhile(smtp: SmtpServer, course: Course) -> None:
+    """The sender was killed before it could write down that the provider had it, but the provider speaks for itself."""
+    (ann,) = queue_emails(course, "ann@example.com")
+    claim_due(10)
+    DeliveryEvent.objects.create(delivery=ann, provider="Mailgun", key="1", kind="accepted", at=ann.created_at)
+    make_due()
+
+    assert send_due() == 1
+
+    ann.refresh_from_db()
+    assert (ann.status, ann.provider_id) == (Delivery.Status.SENT, ann.message_id)
+    assert smtp.received == []
 
 
 def test_a_late_answer_does_not_overwrite_the_record_of_the_next_sender(course: Course) -> None:

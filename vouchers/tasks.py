@@ -21,7 +21,7 @@ from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 
 from vouchers import issuing
-from vouchers.delivery import sending
+from vouchers.delivery import alerts, sending
 from vouchers.guesses import forget_old_guesses
 from vouchers.importing import steps
 from vouchers.outgoing import sending as webhooks
@@ -60,6 +60,12 @@ def send_due_emails(timestamp: int) -> None:
 @app.task(queueing_lock="send_due_webhooks")
 def send_due_webhooks(timestamp: int) -> None:
     unless_busy(one_webhook_sender_per_worker, webhooks.send_due)
+
+
+@app.periodic(cron="* * * * * */10")
+@app.task(queueing_lock="alert_staff")
+def alert_staff(timestamp: int) -> None:
+    alerts.alert_staff()
 
 
 @app.periodic(cron="* * * * * */2")
