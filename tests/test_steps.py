@@ -17,13 +17,13 @@ from courses.models import Course
 from tests.factories import issue_to
 from tests.racing import in_thread, somebody_waits_for_a_lock, wait_until
 from vouchers import locks, tasks
-from vouchers.errors import BatchMovedOn, NotUndoable, TooLateToCancel
+from vouchers.errors import BatchMovedOn, NotUndoable, TooLateToCancel, VoucherNotFound
 from vouchers.guesses import Guesser
 from vouchers.importing import steps, storing
 from vouchers.importing.reading import Line, read_file, read_list
 from vouchers.importing.storing import Upload, import_codes
 from vouchers.issuing import fill_waiting
-from vouchers.models import Batch, FilePart, Issuance, Voucher
+from vouchers.models import Batch, FilePart, Issuance, RedeemAttempt, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
 Status = Batch.Status
@@ -85,6 +85,17 @@ class TestSteps:
         with pytest.raises(NotUndoable, match="1 of its codes"):
             steps.undo(batch)
         assert status(batch) == "stored"
+
+    def test_it_undoes_codes_that_somebody_tried_in_vain(self, course: Course) -> None:
+        Course.objects.update(redemption="issued")
+        batch = stored(course)
+        with pytest.raises(VoucherNotFound):
+            redeem_voucher(RedeemRequest(code="NEW-0002", guesser=Guesser.of_address("127.0.0.1")))
+        assert RedeemAttempt.objects.exists()
+        steps.undo(batch)
+        steps.carry_on(batch.pk)
+        assert status(batch) == "undone"
+        assert not RedeemAttempt.objects.exists()
 
     def test_it_does_not_undo_a_code_that_was_issued_and_returned(self, course: Course) -> None:
         batch = stored(course)
