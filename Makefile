@@ -7,7 +7,7 @@ VENV = .venv/bin/python
 COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" pyproject.toml
 
-.PHONY: help run test test-long bench lint format requirements .venv-run .venv-dev
+.PHONY: help run test test-long bench lint format messages requirements .venv-run .venv-dev
 
 help:
 	@echo "make run           everything a new machine needs, then the desk on PORT (8000)"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench         how fast the desk is, beside something comparable in the same run"
 	@echo "make lint          the checks that need no database"
 	@echo "make format        write the code as the checks want it"
+	@echo "make messages      collect what buyers read into config/locale, and compile it (needs GNU gettext)"
 	@echo "make requirements  choose the versions of the libraries anew"
 
 run: .venv-run
@@ -42,6 +43,13 @@ lint: .venv-dev
 format: .venv-dev
 	$(VENV) -m ruff check --fix .
 	$(VENV) -m ruff format .
+
+# Without the lines where a text stands, which would change with every edit; staff read English. What is compiled is kept in the
+# repository too: a new machine has no gettext.
+messages: .venv-dev
+	$(VENV) manage.py makemessages --locale de --no-location --no-obsolete --no-wrap \
+		--ignore tests --ignore benchmarks --ignore "templates/admin/*"
+	$(VENV) manage.py compilemessages --locale de --ignore .venv
 
 requirements: .venv-dev
 	$(COMPILE) -o requirements.txt

@@ -36,6 +36,10 @@ def issue(course: Course, round_: int) -> None:
         issue_voucher(IssueRequest(course=course, email=f"buyer{round_}.{n}@example.com", caller="bench"))
 
 
+def finished(delivery: Delivery) -> bytes:
+    return message_of(delivery).message().as_bytes().replace(b"\n", b"\r\n")
+
+
 def by_sender() -> float:
     started = time.perf_counter()
     sent = send_due(limit_seconds=LEASE.total_seconds())
@@ -55,7 +59,7 @@ def by_loop(messages: list[tuple[str, bytes]]) -> float:
 def measure(course: Course, round_: int) -> tuple[float, float]:
     issue(course, round_)
     due = list(Delivery.objects.due())
-    messages = [(delivery.email, message_of(delivery).message().as_bytes(linesep="\r\n")) for delivery in due]
+    messages = [(delivery.email, finished(delivery)) for delivery in due]
     if round_ % 2:
         return by_sender(), by_loop(messages)
     loop = by_loop(messages)

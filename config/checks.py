@@ -11,8 +11,12 @@ from django.core.checks.registry import registry
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import get_connection
 from django.db import connection
+from django.urls import reverse
 from djstripe import checks as of_djstripe
 from djstripe.models import WebhookEndpoint
+
+from vouchers.tracking import providers
+from vouchers.tracking.proofs import secret
 
 # They look into the database at every command, also where there is none; `stripe_endpoint_is_there` says the same.
 registry.registered_checks -= {of_djstripe.check_webhook_validation, of_djstripe.check_webhook_endpoint_has_secret}
@@ -38,6 +42,32 @@ def mail_leaves_the_house(app_configs: Any, **kwargs: Any) -> list[CheckMessage]
             "Emails are kept, not sent.",
             hint="Set EMAIL_URL, or EMAIL_BACKEND and ANYMAIL_….",
             id="desk.W001",
+        )
+    ]
+
+
+@register(Tags.compatibility)
+def email_provider_is_believed(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    """Without it the desk sends, and never hears that an email bounced: what is not proved is refused."""
+    slug = providers.provider_of_backend(settings.EMAIL_BACKEND)
+    if not slug:
+        return []
+    provider, login = providers.PROVIDERS[slug], secret(providers.BASIC_AUTH)
+    by_login = provider.setting == providers.BASIC_AUTH or bool(login)
+    wanted = {"ANYMAIL_WEBHOOK_SECRET as user:password": by_login and ":" not in login}
+    if provider.setting != providers.BASIC_AUTH:
+        wanted[f"ANYMAIL_{provider.setting}"] = not secret(provider.setting)
+    names = " and ".join(name for name, is_wanted in wanted.items() if is_wanted)
+    if not names:
+        return []
+    address = settings.BASE_URL + reverse("email_tracking", args=[slug])
+    if by_login:
+        address = address.replace("://", "://user:password@", 1)
+    return [
+        Warning(
+            f"{provider.name} tells the desk what became of its emails, and cannot be believed.",
+            hint=f"Set {names}, and enter {address} at {provider.name}: docs/email.md.",
+            id="desk.W005",
         )
     ]
 

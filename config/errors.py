@@ -9,12 +9,13 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.views import defaults
+from django.views import csrf, defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from vouchers.errors import DeskError
+from vouchers.shop.pages import View, in_buyers_language
 
 logger = logging.getLogger("desk.errors")
 
@@ -97,6 +98,16 @@ def _outside_views(request: HttpRequest, status: int, message: str, code: str) -
     return JsonResponse(shape(message, code, request.META.get("REQUEST_ID", "")), status=status)
 
 
+def _page(request: HttpRequest, view: View, *given: Any) -> HttpResponse:
+    """Staff read English, buyers their own language."""
+    speaks_english = request.path_info.startswith("/admin/")
+    return (view if speaks_english else in_buyers_language(view))(request, *given)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return _page(request, csrf.csrf_failure, reason)
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     message = "The request is malformed: check the Host header, the address and the body."
     return _outside_views(request, 400, message, "invalid_request") or defaults.bad_request(request, exception)
@@ -109,9 +120,9 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     message = "There is nothing at this address. The routes are listed at /api/docs."
-    return _outside_views(request, 404, message, "not_found") or defaults.page_not_found(request, exception)
+    return _outside_views(request, 404, message, "not_found") or _page(request, defaults.page_not_found, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     message = "Something went wrong on our side. Try again, and quote the request id if it stays."
-    return _outside_views(request, 500, message, "server_error") or defaults.server_error(request)
+    return _outside_views(request, 500, message, "server_error") or _page(request, defaults.server_error)

@@ -67,6 +67,7 @@ for _origin in CORS_ALLOWED_ORIGINS:
         raise refuse("CORS_ALLOWED_ORIGINS", f"{_origin!r} is no origin; write one such as https://shop.example.")
 
 ALLOWED_HOSTS = ALLOWED_HOSTS or [_base.hostname, "localhost", "127.0.0.1", "[::1]"]
+CSRF_FAILURE_VIEW = "config.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = [f"{_base.scheme}://{_base.netloc}"]
 
 TRUSTED_PROXIES: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []

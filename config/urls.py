@@ -15,6 +15,7 @@ from vouchers.api.stock import CourseVouchers, VouchersSummary
 from vouchers.api.upload import UploadVouchers
 from vouchers.payments.paypal.webhook import PayPalWebhook
 from vouchers.payments.stripe.webhook import StripeWebhook
+from vouchers.tracking.webhook import TrackingWebhook
 
 # dj-stripe's admin looks for its webhook under this name.
 stripe_patterns = [path("<uuid:uuid>/", StripeWebhook.as_view(), name="djstripe_webhook_by_uuid")]
@@ -35,6 +36,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("webhooks/stripe/", include((stripe_patterns, "djstripe"))),
     path("webhooks/paypal/", PayPalWebhook.as_view()),
+    path("webhooks/email/<str:provider>/tracking/", TrackingWebhook.as_view(), name="email_tracking"),
     path("", include("vouchers.shop.urls")),
 ]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from courses.models import Course
-from tests.factories import CourseFactory, issue_to, make_pool
+from tests.factories import CourseFactory, PurchaseFactory, issue_to, make_pool, queue_emails
 from tests.staff import log_in, said
 from vouchers.admin.courses import CourseAdmin
+from vouchers.models import Checkup, Delivery, Issuance
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/courses/course/"
@@ -46,11 +49,16 @@ def test_it_reads_all_counts_in_one_statement(
         make_pool(course, 2)
     admin_client.get(LIST)
 
-    # The session, the user, two counts of what waits for a person, the courses with theirs, whether emails were kept.
-    with django_assert_num_queries(6) as queries:
+    # The session, the user, five looks at what waits for a person, the courses with their counts, whether emails
+    # were kept.
+    with django_assert_num_queries(9) as queries:
         admin_client.get(LIST)
 
-    assert sum("vouchers_voucher" in query["sql"] for query in queries.captured_queries) == 1
+    counts = [query["sql"] for query in queries.captured_queries if 'JOIN "vouchers_voucher"' in query["sql"]]
+    assert len(counts) == 1
+    assert 'AS "undelivered"' in counts[0]
+    # Another term in it would be worked out for every voucher.
+    assert 'GROUP BY "courses_course"."id" ORDER BY' in counts[0]
 
 
 def test_it_turns_pages(admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +98,98 @@ def test_it_leads_to_the_queue_of_a_course(admin_client: Client, course: Course)
     assert "/admin/vouchers/issuance/?course__id__exact=JS101&amp;status__exact=waiting" in (
         admin_client.get(LIST).content.decode()
     )
+
+
+def bounce(course: Course, *buyers: str) -> None:
+    now = timezone.now()
+    lost = [email.pk for email in queue_emails(course, *buyers)]
+    Delivery.objects.filter(pk__in=lost).update(status="sent", sent_at=now, fate="bounced", fate_at=now)
+
+
+def test_it_counts_the_emails_that_did_not_arrive_and_leads_to_them(admin_client: Client, course: Course) -> None:
+    other = CourseFactory.create(id="PY200")
+    bounce(course, "ann@example.com", "bob@example.com")
+    bounce(other, "ann@example.com")
+    CourseFactory.create(id="QUIET")
+    queue_emails(other, "cy@example.com")
+
+    page = admin_client.get(LIST)
+
+    counted = {row.pk: row.undelivered for row in page.context["cl"].result_list}
+    assert counted == {"JS101": 2, "PY200": 1, "QUIET": 0}
+    for name in ("JS101", "PY200"):
+        link = f"/admin/vouchers/delivery/?trouble={name}"
+        assert f'<a class="desk-badge desk-failed" href="{link}">{counted[name]}</a>' in page.content.decode()
+        assert admin_client.get(link).context["cl"].result_count == counted[name]
+    assert "trouble=QUIET" not in page.content.decode()
+    # Columns count from the checkbox; the eighth one.
+    assert list(rows(admin_client, o="-8.1")) == ["JS101", "PY200", "QUIET"]
+
+
+def test_it_counts_the_news_of_waiting_buyers_that_did_not_arrive(admin_client: Client, course: Course) -> None:
+    purchase = PurchaseFactory.create(course=course)
+    Issuance.objects.create(course=course, purchase=purchase, unit=1, email=purchase.email, caller="tests")
+    Delivery.objects.create(
+        kind="waiting", purchase=purchase, email=purchase.email, message_id="<1@desk>", status="failed"
+    )
+
+    assert [row.undelivered for row in admin_client.get(LIST).context["cl"].result_list] == [1]
+
+
+def to_do(client: Client) -> dict[str, str]:
+    return dict(client.get(LIST).context["to_do"])
+
+
+def test_it_says_which_emails_could_not_be_delivered(admin_client: Client, course: Course) -> None:
+    bounce(course, "ann@example.com", "bob@example.com")
+
+    assert to_do(admin_client) == {"2 emails could not be delivered": "/admin/vouchers/delivery/?trouble=all"}
+
+
+def test_it_says_since_when_emails_wait_for_the_mail_server(admin_client: Client, course: Course) -> None:
+    queue_emails(course, "ann@example.com", "bob@example.com", "cy@example.com")
+    at = dt.datetime(2025, 5, 1, 12, 34, tzinfo=timezone.get_current_timezone())
+    old = Delivery.objects.exclude(email="cy@example.com")
+    old.update(last_error="No connection")
+    assert to_do(admin_client) == {}
+
+    old.filter(email="ann@example.com").update(created_at=at)
+    old.filter(email="bob@example.com").update(created_at=at + dt.timedelta(days=1))
+
+    assert to_do(admin_client) == {
+        "2 emails waiting for the mail server since 2025-05-01 12:34": "/admin/vouchers/delivery/?state=late"
+    }
+
+
+def test_it_says_what_the_last_look_at_the_books_found(admin_client: Client) -> None:
+    def look(*counts: int, finished: bool = True) -> None:
+        findings = [{"check": "c", "count": count, "healable": True, "sentences": []} for count in counts]
+        Checkup.objects.create(actor="clock", findings=findings, finished_at=timezone.now() if finished else None)
+
+    look(2, 3)
+    look(finished=False)
+    assert to_do(admin_client) == {"5 breaks in the books": "/admin/doctor/"}
+
+    look()
+    assert to_do(admin_client) == {}
+
+
+def test_it_says_to_each_person_what_they_may_look_after(course: Course) -> None:
+    bounce(course, "ann@example.com")
+    Checkup.objects.create(
+        actor="clock",
+        findings=[{"check": "c", "count": 1, "healable": True, "sentences": []}],
+        finished_at=timezone.now(),
+    )
+    PurchaseFactory.create(review="Too little.")
+
+    assert to_do(log_in("view_course")) == {}
+    for permission, sentence in (
+        ("view_delivery", "1 email could not be delivered"),
+        ("view_checkup", "1 break in the books"),
+        ("view_purchase", "1 payment to be reviewed"),
+    ):
+        assert list(to_do(log_in("view_course", permission))) == [sentence]
 
 
 def test_it_sorts_by_what_remains(admin_client: Client) -> None:
@@ -148,6 +248,8 @@ def fields(**changes: str) -> dict[str, str]:
         "redemption": "bearer",
         "minimum_validity_days": "0",
         "offer_refund_days": "7",
+        "reveal": "email",
+        "warn_before_days": "7",
     }
     opened = {f"initial-{name}": value for name, value in held.items()} | {"initial-on_sale": "True"}
     return held | opened | changes
@@ -172,6 +274,23 @@ def test_it_updates_the_named_columns_alone(
 
     [update] = [q["sql"] for q in queries.captured_queries if q["sql"].startswith('UPDATE "courses_course"')]
     assert update == """UPDATE "courses_course" SET "currency" = 'eur' WHERE "courses_course"."id" = 'JS101'"""
+
+
+def test_it_sets_where_codes_are_seen_and_when_buyers_are_reminded(admin_client: Client, course: Course) -> None:
+    response = admin_client.post(JS101, fields(reveal="link", remind_after_days="3", warn_before_days=""))
+
+    assert response.status_code == 302, response.context["errors"]
+    course.refresh_from_db()
+    assert (course.reveal, course.remind_after_days, course.warn_before_days) == ("link", 3, None)
+
+
+@pytest.mark.parametrize("field", ["remind_after_days", "warn_before_days"])
+def test_it_sets_no_time_that_is_none(admin_client: Client, course: Course, field: str) -> None:
+    response = admin_client.post(JS101, fields(**{field: "0"}))
+
+    assert "greater than or equal to 1" in response.content.decode()
+    course.refresh_from_db()
+    assert (course.remind_after_days, course.warn_before_days) == (None, 7)
 
 
 def test_it_keeps_the_id_of_a_course(admin_client: Client, course: Course) -> None:

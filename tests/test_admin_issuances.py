@@ -12,7 +12,10 @@ from pytest_django import DjangoAssertNumQueries
 from courses.models import Course
 from tests.factories import issue_to, make_pool
 from tests.staff import log_in, logged, said
+from vouchers.correcting import correct_address
 from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.replacing import replace_voucher
+from vouchers.revoking import revoke_voucher
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/vouchers/issuance/"
@@ -147,6 +150,75 @@ def test_it_sends_nothing_again_for_those_who_may_only_look(course: Course) -> N
     log_in("view_issuance").post(LIST, {"action": "resend", "_selected_action": [issued.pk]})
 
     assert Delivery.objects.count() == 1
+    assert not LogEntry.objects.exists()
+
+
+def test_it_shows_its_corrected_addresses_and_replaced_codes(admin_client: Client, course: Course) -> None:
+    make_pool(course, 2)
+    issuance = issue_to(course)
+    old = issuance.voucher
+    assert old
+    correct_address(issuance, email="bob@example.com", actor="user:7")
+    new = replace_voucher(issuance, reason="Leaked <b>", actor="user:7")
+
+    shown = admin_client.get(f"/admin/vouchers/issuance/{issuance.pk}/change/")
+
+    page = shown.content.decode()
+    assert "<td>ann@example.com</td><td>bob@example.com</td>" in page
+    assert "Leaked &lt;b&gt;" in page
+    [(replacement, heir)] = shown.context["replacements"]
+    assert (replacement.voucher_id, heir) == (old.pk, new.pk)
+
+
+def test_it_shows_when_a_code_was_seen_and_told(admin_client: Client, course: Course) -> None:
+    make_pool(course, 1)
+    issuance = issue_to(course)
+    Issuance.objects.update(seen_at="2031-05-01T12:00Z", told_at="2031-06-02T12:00Z")
+
+    page = admin_client.get(f"/admin/vouchers/issuance/{issuance.pk}/change/").content.decode()
+
+    assert "May 1, 2031" in page
+    assert "June 2, 2031" in page
+
+
+def refunded(course: Course) -> Issuance:
+    [voucher] = make_pool(course, 1)
+    issuance = issue_to(course)
+    revoke_voucher(voucher, reason="Refunded")
+    return issuance
+
+
+def return_to_pool(issuance: Issuance) -> Any:
+    client = log_in("view_issuance", "revoke_voucher")
+    return client.post(LIST, {"action": "return_to_pool", "_selected_action": [issuance.pk]})
+
+
+def test_it_returns_a_code_whose_link_was_sent_and_not_followed(course: Course) -> None:
+    issuance = refunded(course)
+    Delivery.objects.update(status="sent", sent_at="2031-05-01T12:00Z", attempts=1, carries_code=False)
+
+    response = return_to_pool(issuance)
+
+    assert said(response) == "1 code put back into the pool."
+    assert logged(issuance) == [f"Put the code of voucher {issuance.voucher_id} back into the pool."]
+    assert Voucher.objects.get().status == Voucher.Status.AVAILABLE
+
+
+@pytest.mark.parametrize("how", ["seen", "told", "emailed"])
+def test_it_returns_no_code_that_somebody_may_know(course: Course, how: str) -> None:
+    issuance = refunded(course)
+    match how:
+        case "seen":
+            Issuance.objects.update(seen_at="2031-05-01T12:00Z")
+        case "told":
+            Issuance.objects.update(told_at="2031-05-01T12:00Z")
+        case "emailed":
+            Delivery.objects.update(attempts=1, carries_code=True)
+
+    response = return_to_pool(issuance)
+
+    assert "it was shown, told to a program, or stood in an email. It stays revoked." in said(response)
+    assert Voucher.objects.get().status == Voucher.Status.REVOKED
     assert not LogEntry.objects.exists()
 
 

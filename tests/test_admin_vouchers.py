@@ -14,7 +14,8 @@ from courses.models import Course
 from tests.factories import CourseFactory, VoucherFactory, issue_to, make_pool
 from tests.staff import log_in, logged, said
 from vouchers.admin.base import CappedPaginator
-from vouchers.models import Delivery, Voucher
+from vouchers.models import Delivery, RedeemAttempt, Voucher
+from vouchers.replacing import replace_voucher
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/vouchers/voucher/"
@@ -165,6 +166,57 @@ def test_it_shows_what_became_of_a_voucher(admin_client: Client, issued: Voucher
     assert f"/admin/vouchers/delivery/{issuance.deliveries.get().pk}/change/" in shown_page
 
 
+def test_it_shows_the_fate_of_each_email(admin_client: Client, issued: Voucher) -> None:
+    now = timezone.now()
+    Delivery.objects.update(fate="bounced", fate_at=now, fate_reason="550 <no such> user", status="sent", sent_at=now)
+
+    shown_page = admin_client.get(page(issued)).content.decode()
+
+    assert '<span class="desk-badge desk-bounced">Bounced</span>' in shown_page
+    assert "550 &lt;no such&gt; user" in shown_page
+
+
+def test_it_shows_redemptions_that_were_refused(admin_client: Client, issued: Voucher) -> None:
+    RedeemAttempt.objects.create(
+        voucher=issued, reason="other_email", caller="key:<b>", email="eve@example.com", times=17
+    )
+
+    shown_page = admin_client.get(page(issued)).content.decode()
+
+    for seen in ("Not the email it was issued to", "key:&lt;b&gt;", "eve@example.com", "<td>17</td>"):
+        assert seen in shown_page
+
+
+def test_it_tells_what_replaced_a_code_and_what_it_replaces(admin_client: Client, issued: Voucher) -> None:
+    make_pool(issued.course, 2)
+    issuance = issued.issuances.get()
+    second, third = (replace_voucher(issuance, reason=f"Leaked <{n}>", actor="user:7") for n in (1, 2))
+
+    for voucher in (issued, second, third):
+        shown = admin_client.get(page(voucher))
+        chain = [(replaced.voucher_id, heir) for replaced, heir in shown.context["replacements"]]
+        assert chain == [(issued.pk, second.pk), (second.pk, third.pk)]
+        assert "Leaked &lt;2&gt;" in shown.content.decode()
+        assert list(shown.context["issuances"]) == [issuance]
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_it_shows_a_long_story_with_the_same_few_queries(
+    admin_client: Client, issued: Voucher, django_assert_num_queries: DjangoAssertNumQueries, number: int
+) -> None:
+    make_pool(issued.course, number)
+    issuance = issued.issuances.get()
+    for _ in range(number):
+        last = replace_voucher(issuance, reason="Leaked", actor="user:7")
+    for caller in range(number):
+        RedeemAttempt.objects.create(voucher=last, reason="revoked", caller=f"key:{caller}")
+    admin_client.get(page(last))
+
+    # The session, the user, the voucher; its issuances, replacements, attempts, emails and redemption.
+    with django_assert_num_queries(9):
+        admin_client.get(page(last))
+
+
 def test_it_neither_adds_nor_deletes(admin_client: Client, issued: Voucher) -> None:
     assert admin_client.get(f"{LIST}add/").status_code == 403
     assert admin_client.post(page(issued, "delete"), {"post": "yes"}).status_code == 403
@@ -179,7 +231,8 @@ def test_it_asks_for_a_reason_before_it_revokes(admin_client: Client, issued: Vo
     asked = admin_client.post(LIST, choose("revoke", issued))
     refused = admin_client.post(LIST, choose("revoke", issued, reason=" "))
 
-    assert issued.code in asked.content.decode()
+    assert "••••-001" in asked.content.decode()
+    assert issued.code not in asked.content.decode()
     assert not asked.context["form"].errors
     assert refused.context["form"].errors == {"reason": ["This field is required."]}
     issued.refresh_from_db()
@@ -214,7 +267,7 @@ def test_it_says_which_could_not_be_revoked_and_revokes_the_rest(admin_client: C
 
 
 def test_it_revokes_from_the_page_of_a_voucher(admin_client: Client, issued: Voucher) -> None:
-    assert issued.code in admin_client.get(page(issued, "revoke")).content.decode()
+    assert "••••-001" in admin_client.get(page(issued, "revoke")).content.decode()
 
     response = admin_client.post(page(issued, "revoke"), {"reason": "Bought twice"})
 

@@ -75,18 +75,27 @@ def test_from_a_suppliers_file_to_a_revoked_voucher(page: Page, staff: Desk, key
 
     # Issued by hand; the worker sends its email.
     row.get_by_role("link", name="Issue").click()
-    page.get_by_label("Email").fill("bob@example.com")
+    page.get_by_role("textbox", name="Email:").fill("bob@example.com")
     page.get_by_role("button", name="Issue").click()
     expect(page.locator(".messagelist")).to_contain_text("bob@example.com")
     follow_link(page, "Voucher")
     expect(page.locator(".field-issued_to")).to_contain_text("bob@example.com")
     emails = page.locator(".desk-table").filter(has_text="Emails").locator("tbody tr")
-    expect_after_reloads(page, lambda: expect(emails).to_contain_text(["Sent"], timeout=500))
+    expect_after_reloads(page, lambda: expect(emails).to_contain_text(["Accepted"], timeout=500))
+
+    # Its code is shown to whoever may see it, and asks to.
+    expect(page.locator("body")).not_to_contain_text("JOURNEY-00")
+    page.get_by_role("button", name="Reveal the code").click()
+    expect(page.locator(".desk-whole")).to_have_text(re.compile(r"^JOURNEY-00\d$"))
+    page.get_by_role("link", name="Back to the voucher").click()
+    page.get_by_role("link", name="History").click()
+    expect(page.locator("#change-history")).to_contain_text("Saw the whole code.")
+    page.go_back()
 
     # Sent again, then revoked with a reason.
     page.get_by_role("button", name="Send the email again").click()
     expect(page.locator(".messagelist")).to_contain_text("1 email queued")
-    expect_after_reloads(page, lambda: expect(emails).to_contain_text(["Sent", "Sent"], timeout=500))
+    expect_after_reloads(page, lambda: expect(emails).to_contain_text(["Accepted", "Accepted"], timeout=500))
     page.get_by_role("link", name="Revoke…").click()
     page.get_by_label("Reason").fill("Lost in the post")
     page.get_by_role("button", name="Revoke").click()

@@ -32,8 +32,8 @@ def courses(staff: Desk) -> None:
 
 def add_courses(page: Page, *names: str) -> None:
     for name in names:
-        filled = {"name": f"All about {name}", "currency": "usd", "redemption": "bearer", "minimum_validity_days": "0"}
-        submit(page, "add/", id=name, **filled)
+        rules = {"currency": "usd", "redemption": "bearer", "reveal": "email", "minimum_validity_days": "0"}
+        submit(page, "add/", id=name, name=f"All about {name}", **rules)
 
 
 def delete_course(page: Page, name: str) -> None:

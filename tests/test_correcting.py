@@ -175,6 +175,12 @@ class TestWaiting:
         assert again is not None
         assert (again.kind, again.email, again.series) == ("waiting", NEW, 2)
 
+    def test_it_tells_the_place_once_for_several_seats(self, priced: Course) -> None:
+        tell(Payment(email=OLD, quantity=3, amount=14700).completed())
+        for seat in Issuance.objects.all():
+            correct(seat)
+        assert list(Delivery.objects.filter(email=NEW).values_list("kind", "series")) == [("waiting", 2)]
+
 
 class TestPayment:
     def test_it_leaves_a_payment_as_good_as_it_was(self, priced: Course) -> None:

@@ -410,6 +410,7 @@ class TestTheMinimum:
         make_pool(course, 2, expires_on=midnight.tomorrow)
         assert counts(client) == {"total": 3, "issued": 0, "remaining": 3, "expired": 0}
         form = {"name": course.name, "currency": "usd", "redemption": "bearer", "minimum_validity_days": 1}
+        form["reveal"] = "email"
         saved = log_in("view_course", "change_course").post("/admin/courses/course/JS101/change/", form)
         assert saved.status_code == 302
         assert counts(client) == {"total": 2, "issued": 0, "remaining": 2, "expired": 0}

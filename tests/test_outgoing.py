@@ -23,7 +23,7 @@ from vouchers.guesses import Guesser
 from vouchers.models import WebhookMessage, WebhookReceiver
 from vouchers.outgoing import sending
 from vouchers.outgoing.announcing import announce_issued, forget_receivers
-from vouchers.outgoing.sending import BACKOFF, forget_old, replay, send_due
+from vouchers.outgoing.sending import BACKOFF, replay, send_due
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
 EVERYTHING = ["purchase.completed", "voucher.issued", "voucher.redeemed"]
@@ -206,22 +206,6 @@ class TestSending:
         WebhookMessage.objects.update(due_at=timezone.now() - dt.timedelta(seconds=1))
         assert send_due() == 1
         assert platform.calls[0][0]["webhook-id"] == message.message_id
-
-    def test_what_was_sent_is_forgotten_after_a_month(
-        self, course: Course, platform: Receiver, told: WebhookReceiver
-    ) -> None:
-        issue(course)
-        send_due()
-        assert forget_old() == 0
-        WebhookMessage.objects.update(sent_at=timezone.now() - dt.timedelta(days=31))
-        assert forget_old() == 1
-
-    def test_what_failed_can_be_replayed_for_three_months(self, course: Course, told: WebhookReceiver) -> None:
-        issue(course)
-        WebhookMessage.objects.update(status="failed", created_at=timezone.now() - dt.timedelta(days=89))
-        assert forget_old() == 0
-        WebhookMessage.objects.update(created_at=timezone.now() - dt.timedelta(days=91))
-        assert forget_old() == 1
 
     @pytest.mark.django_db(transaction=True)
     def test_two_senders_send_once_and_outside_of_transactions(

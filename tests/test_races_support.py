@@ -45,7 +45,7 @@ class TestCorrectAndRedeem:
             corrected, redeemed = self.race(course, issuance.voucher.code, issuance)
             assert isinstance(redeemed, Redemption)
             issuance.refresh_from_db()
-            voucher = Voucher.objects.get(pk=issuance.voucher_id)
+            voucher = Voucher.objects.get(issuances=issuance)
             assert voucher.issued_to == issuance.email
             assert (issuance.email == "ann@example.com") == (not isinstance(corrected, Exception))
         assert AddressChange.objects.count() == Delivery.objects.filter(series=2).count()
@@ -83,7 +83,7 @@ class TestCorrectTogether:
         both_read = threading.Barrier(2, timeout=DEADLINE)
 
         def read_and_wait(self: Any, pk: int) -> Issuance:
-            found = self.select_related("voucher", "course", "purchase").get(pk=pk)
+            found: Issuance = self.select_related("voucher", "course", "purchase").get(pk=pk)
             both_read.wait()
             return found
 
@@ -108,7 +108,7 @@ class TestCorrectAndFill:
             assert not failures(together(2, deed))
             issuance.refresh_from_db()
             assert issuance.email == f"ann{n}@example.com"
-            assert Voucher.objects.get(pk=issuance.voucher_id).issued_to == issuance.email
+            assert Voucher.objects.get(issuances=issuance).issued_to == issuance.email
 
 
 class TestReplace:
@@ -148,7 +148,7 @@ class TestReplace:
         both_read = threading.Barrier(2, timeout=DEADLINE)
 
         def read_and_wait(self: Any, pk: int) -> Issuance:
-            found = self.select_related("voucher", "course", "purchase").get(pk=pk)
+            found: Issuance = self.select_related("voucher", "course", "purchase").get(pk=pk)
             both_read.wait()
             return found
 

@@ -9,12 +9,14 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from courses.models import Course
 from tests.conftest import Caller
 from tests.factories import CourseFactory, UserFactory, issue_to, make_pool
+from tests.staff import log_in, logged
 from vouchers.guesses import Guesser
 from vouchers.models import Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
@@ -95,6 +97,15 @@ class TestSummary:
     def test_it_is_one_statement(self, client: APIClient, every_kind: object, django_assert_num_queries: Any) -> None:
         with django_assert_num_queries(2):  # the other one finds the key
             client.get(SUMMARY)
+
+    def test_it_counts_queues_once_and_not_for_every_voucher(
+        self, client: APIClient, every_kind: object, django_assert_max_num_queries: Any
+    ) -> None:
+        with django_assert_max_num_queries(2) as queries:
+            client.get(SUMMARY)
+        [counts] = [query["sql"] for query in queries.captured_queries if "GROUP BY" in query["sql"]]
+        # Another term in it would be worked out for every row that is grouped.
+        assert counts.endswith('GROUP BY "courses_course"."id" ORDER BY "courses_course"."id" ASC')
 
     def test_it_says_when_nothing_has_changed(self, client: APIClient, course: Course) -> None:
         make_pool(course, 1)
@@ -202,6 +213,41 @@ class TestList:
             assert (response.status_code, response.json()["code"]) == (404, "course_not_found")
 
 
+class TestStaff:
+    """Programs get whole codes by their scope; people by a permission, and it is written down."""
+
+    @pytest.fixture
+    def voucher(self, course: Course) -> Voucher:
+        [voucher] = make_pool(course, 1, code="JS101-XZ4B7Q-001")
+        issue_to(course)
+        return voucher
+
+    @pytest.mark.parametrize("kind", ["json", "csv"])
+    def test_it_masks_the_codes_for_staff(self, voucher: Voucher, kind: str) -> None:
+        shown = text_of(log_in("view_voucher").get(LIST, {"format": kind}))
+        assert "••••-001" in shown
+        assert "JS101-XZ4B7Q" not in shown
+        assert "ann@example.com" in shown
+        assert not LogEntry.objects.exists()
+        voucher.refresh_from_db()
+        assert voucher.code == "JS101-XZ4B7Q-001"
+
+    @pytest.mark.parametrize("kind", ["json", "csv"])
+    def test_it_shows_them_to_staff_who_may_see_them(self, voucher: Voucher, kind: str) -> None:
+        shown = text_of(log_in("view_voucher", "reveal_voucher").get(LIST, {"format": kind}))
+        assert voucher.code in shown
+        assert logged(voucher.course) == ["Saw whole codes, by the list of vouchers."]
+
+    def test_it_lists_none_for_those_who_may_see_codes_alone(self, voucher: Voucher) -> None:
+        assert log_in("reveal_voucher").get(LIST).status_code == 403
+        assert not LogEntry.objects.exists()
+
+    @pytest.mark.parametrize("kind", ["json", "csv"])
+    def test_it_shows_them_to_programs(self, client: APIClient, voucher: Voucher, kind: str) -> None:
+        assert voucher.code in text_of(client.get(LIST, {"format": kind}))
+        assert not LogEntry.objects.exists()
+
+
 class TestCSV:
     def test_it_streams_the_whole_course(self, client: APIClient, course: Course) -> None:
         make_pool(course, 150)
@@ -227,6 +273,10 @@ def next_of(response: Any) -> str | None:
     return found.group(1) if found else None
 
 
+def text_of(response: Any) -> str:
+    content = response.streaming_content if response.streaming else [response.content]
+    return b"".join(content).decode()
+
+
 def rows_of(response: Any) -> list[dict[str, str]]:
-    text = b"".join(response.streaming_content).decode()
-    return list(csv.DictReader(io.StringIO(text)))
+    return list(csv.DictReader(io.StringIO(text_of(response))))

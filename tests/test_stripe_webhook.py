@@ -17,7 +17,7 @@ from courses.models import Course, PaymentFact, Purchase
 from tests.factories import make_pool
 from tests.stripe_events import KEY, SECRET, Payment, event, post, signature, tell, webhook_path
 from vouchers.models import Delivery, Issuance, Voucher
-from vouchers.payments.stripe.endpoint import demo_endpoint, endpoint_of_secret, forget_old_requests
+from vouchers.payments.stripe.endpoint import demo_endpoint, endpoint_of_secret
 
 pytestmark = pytest.mark.django_db
 
@@ -223,13 +223,6 @@ class TestDelivery:
     def test_an_object_of_another_form_breaks_nothing(self, kind: str, thing: dict[str, Any]) -> None:
         tell(event(kind, thing))
         assert not Issuance.objects.exists()
-
-    def test_what_dj_stripe_writes_down_of_requests_is_forgotten_after_a_month(self) -> None:
-        tell(Payment().completed())
-        assert forget_old_requests() == 0
-        WebhookEventTrigger.objects.update(created="2026-01-01T00:00:00Z")
-        assert forget_old_requests() == 1
-        assert Event.objects.count() == 1
 
 
 class TestCommand:

@@ -1,11 +1,14 @@
 """What the desk refuses, in words for people. Services raise these; the edge translates them once.
 
-`code` is what programs branch on and `status` what HTTP answers; both are in `contract.md` and the schema.
+`code` is what programs branch on and `status` what HTTP answers; both are in `contract.md` and the schema. The sentence
+is in the language of whom it is raised for: English but on the shop's pages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
+from django.utils.translation import gettext, gettext_noop, ngettext
 
 
 class DeskError(Exception):
@@ -13,7 +16,7 @@ class DeskError(Exception):
 
     status = 400
     code = "invalid_request"
-    message = "The request cannot be carried out."
+    message = gettext_noop("The request cannot be carried out.")
 
     def __init__(
         self,
@@ -22,7 +25,7 @@ class DeskError(Exception):
         fields: Mapping[str, Sequence[str]] | None = None,
         retry_after: int | None = None,
     ) -> None:
-        self.message = message or self.message
+        self.message = message or gettext(self.message)
         self.fields = fields
         self.retry_after = retry_after
         super().__init__(self.message)
@@ -39,7 +42,7 @@ class NothingOffered(InvalidRequest):
 
 class InvalidCode(DeskError):
     code = "invalid_code"
-    message = "This is not a voucher code. Check it for missing or extra characters."
+    message = gettext_noop("This is not a voucher code. Check it for missing or extra characters.")
 
 
 class UnreadableFile(DeskError):
@@ -52,14 +55,15 @@ class CourseNotFound(DeskError):
 
     def __init__(self, course_id: str) -> None:
         super().__init__(
-            f"There is no course {course_id!r}. Course ids are matched as given, upper and lower case too."
+            gettext("There is no course %(course)r. Course ids are matched as given, upper and lower case too.")
+            % {"course": course_id}
         )
 
 
 class VoucherNotFound(DeskError):
     status = 404
     code = "voucher_not_found"
-    message = "No voucher can be redeemed with this code. Check the code, the course and the email."
+    message = gettext_noop("No voucher can be redeemed with this code. Check the code, the course and the email.")
 
 
 class RequestInProgress(DeskError):
@@ -80,25 +84,25 @@ class IssuanceClosed(DeskError):
 class AlreadyRedeemed(DeskError):
     status = 409
     code = "already_redeemed"
-    message = "This voucher has already been redeemed."
+    message = gettext_noop("This voucher has already been redeemed.")
 
 
 class VoucherOnHold(DeskError):
     status = 409
     code = "voucher_on_hold"
-    message = "This voucher is on hold because its payment is disputed."
+    message = gettext_noop("This voucher is on hold because its payment is disputed.")
 
 
 class VoucherExpired(DeskError):
     status = 410
     code = "voucher_expired"
-    message = "This voucher has expired."
+    message = gettext_noop("This voucher has expired.")
 
 
 class VoucherRevoked(DeskError):
     status = 410
     code = "voucher_revoked"
-    message = "This voucher has been revoked."
+    message = gettext_noop("This voucher has been revoked.")
 
 
 class LengthRequired(DeskError):
@@ -123,7 +127,28 @@ class TooManyGuesses(DeskError):
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(
-            f"Too many codes that do not exist were tried. Try again in {retry_after} seconds.",
+            ngettext(
+                "Too many codes that do not exist were tried. Try again in %(seconds)d second.",
+                "Too many codes that do not exist were tried. Try again in %(seconds)d seconds.",
+                retry_after,
+            )
+            % {"seconds": retry_after},
+            retry_after=retry_after,
+        )
+
+
+class TooManyRequests(DeskError):
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            ngettext(
+                "Asked too many times. Try again in %(seconds)d second.",
+                "Asked too many times. Try again in %(seconds)d seconds.",
+                retry_after,
+            )
+            % {"seconds": retry_after},
             retry_after=retry_after,
         )
 
@@ -131,6 +156,14 @@ class TooManyGuesses(DeskError):
 class NotResendable(DeskError):
     status = 409
     code = "not_resendable"
+
+
+class NotRevealable(DeskError):
+    status = 409
+    code = "not_revealable"
+    message = gettext_noop(
+        "This code cannot be used just now, so it is not shown. Load the page again to see what became of it."
+    )
 
 
 class NotCorrectable(DeskError):
@@ -200,7 +233,8 @@ class ProviderUnreachable(DeskError):
 
     def __init__(self, provider: str) -> None:
         super().__init__(
-            f"{provider} does not answer just now. Nothing was charged or issued; try again in a moment.",
+            gettext("%(provider)s does not answer just now. Nothing was charged or issued; try again in a moment.")
+            % {"provider": provider},
             retry_after=10,
         )
 
@@ -215,13 +249,13 @@ class ProviderRefused(DeskError):
 class PurchaseNotFound(DeskError):
     status = 404
     code = "purchase_not_found"
-    message = "There is no purchase at this address. Use the link as it stands in your email."
+    message = gettext_noop("There is no purchase at this address. Use the link as it stands in your email.")
 
 
 class RevealNotFound(DeskError):
     status = 404
     code = "reveal_not_found"
-    message = "There is no voucher at this address. Use the link as it stands in the newest email."
+    message = gettext_noop("There is no voucher at this address. Use the link as it stands in the newest email.")
 
 
 class BadSignature(DeskError):
@@ -234,6 +268,17 @@ class NotConfirmed(DeskError):
     """A webhook speaks of something that its provider, asked, does not know; nothing was done."""
 
     code = "not_confirmed"
+
+
+class NotRecordedYet(DeskError):
+    """A provider tells of an email before its answer to the sending of it was written down; nothing was done."""
+
+    status = 503
+    code = "not_recorded_yet"
+    message = "This may be of an email that is being sent just now. Tell it again in a moment."
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=30)
 
 
 class NotReviewable(DeskError):
@@ -249,3 +294,16 @@ class NotRefundable(DeskError):
 class NotReturnable(DeskError):
     status = 409
     code = "not_returnable"
+
+
+class BuyerBusy(DeskError):
+    status = 409
+    code = "buyer_busy"
+    message = "A request or a payment of this buyer is being worked on. Nothing was done; try again in a moment."
+
+
+class NotHealable(DeskError):
+    """A break in the books that a person must mend; nothing was done."""
+
+    status = 409
+    code = "not_healable"

@@ -1,6 +1,7 @@
-"""The limit on guessing codes: exact across processes and parallel calls, over a sliding window.
+"""The limits on guessing: exact across processes and parallel calls, over a sliding window.
 
-Only redemptions answered with `voucher_not_found` count. A caller near its limit is served one call at a
+Only redemptions answered with `voucher_not_found` count, and apart from them every time somebody asks for the codes of
+an address to be sent to it again, which is a guess at an address. A caller near its limit is served one call at a
 time, so that a burst of parallel guesses cannot slip past a count that none of them has reached yet; far
 from the limit nothing is locked.
 """
@@ -22,6 +23,7 @@ from vouchers.models import Guess
 
 WINDOW = dt.timedelta(minutes=10)
 ANONYMOUS_LIMIT = 10
+ASKER_LIMIT = 10
 KEY_LIMIT = 1000
 # More calls than this cannot be under way at once: each needs a connection to the database.
 PARALLEL_CALLS = 500
@@ -30,7 +32,7 @@ LOCK_SECONDS = 10
 
 @dataclass(frozen=True)
 class Guesser:
-    """Who is guessing, and how many wrong codes they may try within the window."""
+    """Who is guessing, and how many guesses they may make within the window."""
 
     name: str
     limit: int
@@ -46,6 +48,11 @@ class Guesser:
             ip = ip.ipv4_mapped or ip
         prefix = 64 if ip.version == 6 else 32
         return cls(f"address:{ipaddress.ip_network((ip, prefix), strict=False)}", ANONYMOUS_LIMIT)
+
+    @classmethod
+    def of_asker(cls, address: str) -> Guesser:
+        """The same caller where it asks for codes to be sent again; counted apart from the codes it tries."""
+        return cls(f"again {cls.of_address(address).name}", ASKER_LIMIT)
 
     @classmethod
     def of_key(cls, caller: str) -> Guesser:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
-from django.db.models.functions import Coalesce
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import Count, F, Func, IntegerField, Q, QuerySet
 from django.utils import timezone
 
 from courses.models import Course
@@ -39,6 +39,17 @@ if TYPE_CHECKING:
     CountedCourse = WithAnnotations[Course, Counts]  # a course as `with_counts` gives it
 
 
+class Occurrences(Func):
+    """How often a value stands in an array. With an array of one subquery that is read once, for all rows."""
+
+    template = "cardinality(array_positions(%(expressions)s))"
+    output_field = IntegerField()
+
+    def get_group_by_cols(self) -> list[Any]:
+        """Those of its parts: grouped by itself, it would be worked out for every voucher of a course."""
+        return [column for part in self.get_source_expressions() for column in part.get_group_by_cols()]
+
+
 def with_counts(courses: QuerySet[Course]) -> QuerySet[CountedCourse]:
     """Annotates courses with what the summary says of them.
 
@@ -49,14 +60,14 @@ def with_counts(courses: QuerySet[Course]) -> QuerySet[CountedCourse]:
     today = timezone.localdate()
     past = Q(vouchers__status__in=Voucher.OPEN, vouchers__valid_until__lt=today)
     remaining = Q(vouchers__status=Voucher.Status.AVAILABLE, vouchers__valid_until__gte=course_cutoff_in_sql(today))
-    queue = Issuance.objects.filter(course=OuterRef("pk"), status=Issuance.Status.WAITING).order_by()
+    queues = ArraySubquery(Issuance.objects.filter(status=Issuance.Status.WAITING).order_by().values("course"))
     return courses.annotate(
         issued=Count("vouchers", filter=Q(vouchers__issued_at__isnull=False)),
         remaining=Count("vouchers", filter=remaining),
         redeemed=Count("vouchers", filter=Q(vouchers__status=Voucher.Status.REDEEMED)),
         expired=Count("vouchers", filter=past),
         revoked=Count("vouchers", filter=Q(vouchers__status=Voucher.Status.REVOKED)),
-        waiting=Coalesce(Subquery(queue.values("course").annotate(n=Count("pk")).values("n")), 0),
+        waiting=Occurrences(queues, F("id")),
         total=F("issued") + F("remaining"),
     )
 

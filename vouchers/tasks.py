@@ -20,13 +20,15 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 
-from vouchers import issuing
+from vouchers import issuing, reminding, resending
 from vouchers.delivery import alerts, sending
+from vouchers.doctor import rounds
 from vouchers.guesses import forget_old_guesses
 from vouchers.importing import steps
+from vouchers.models import Checkup
 from vouchers.outgoing import sending as webhooks
 from vouchers.payments.reconciling import reconcile
-from vouchers.payments.stripe.endpoint import forget_old_requests
+from vouchers.privacy.forgetting import forget_old_payloads
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,30 @@ def send_due_webhooks(timestamp: int) -> None:
 @app.task(queueing_lock="alert_staff")
 def alert_staff(timestamp: int) -> None:
     alerts.alert_staff()
+
+
+@app.periodic(cron="* * * * * */5")
+@app.task(queueing_lock="send_codes_again")
+def send_codes_again(timestamp: int) -> None:
+    resending.carry_out_requests()
+
+
+@app.periodic(cron="13 * * * *")
+@app.task(queueing_lock="remind_buyers")
+def remind_buyers(timestamp: int) -> None:
+    reminding.remind_by_day()
+
+
+@app.periodic(cron="17 2 * * *")
+@app.task(queueing_lock="check_books_at_night")
+def check_books_at_night(timestamp: int) -> None:
+    rounds.check_up("clock")
+
+
+@app.task(lock="check books")
+def check_books(checkup_id: int) -> None:
+    """What somebody asked for in the admin, of books too large to wait for."""
+    rounds.carry_out(Checkup.objects.get(pk=checkup_id))
 
 
 @app.periodic(cron="* * * * * */2")
@@ -112,7 +138,6 @@ def reconcile_payments(timestamp: int) -> None:
 async def tidy_up(timestamp: int) -> None:
     await sync_to_async(forget_old_guesses)()
     await sync_to_async(steps.forget_unconfirmed)()
-    await sync_to_async(forget_old_requests)()
-    await sync_to_async(webhooks.forget_old)()
+    await sync_to_async(forget_old_payloads)()
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_JOBS_HOURS, include_cancelled=True, include_aborted=True)
     await app.job_manager.delete_old_jobs(nb_hours=KEEP_FAILED_JOBS_HOURS, include_failed=True)

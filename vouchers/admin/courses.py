@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.contrib.postgres.expressions import ArraySubquery
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Count, F, Min, QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.defaultfilters import pluralize
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from courses.models import Course, Purchase
-from vouchers.admin.base import DeskAdmin, add_to, link, list_of
+from vouchers.admin.base import DeskAdmin, add_to, link, list_of, minute
+from vouchers.admin.deliveries import ALL, LATE, late_emails
 from vouchers.admin.live import live_page
-from vouchers.models import Batch, Issuance, Voucher
-from vouchers.summary import with_counts
+from vouchers.models import Batch, Checkup, Delivery, Issuance, Voucher
+from vouchers.summary import Counts, Occurrences, with_counts
 
 if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
     from vouchers.summary import CountedCourse
+
+
+class Watched(Counts):
+    """What the list shows of a course: the summary, and how many emails did not arrive."""
+
+    undelivered: int
+
+
+if TYPE_CHECKING:
+    WatchedCourse = WithAnnotations[Course, Watched]
 
 LOW_STOCK = 20  # percent of all codes that are or were good
 # Deleting is refused by the database; asking which rows are in the way would list a whole pool.
@@ -46,18 +62,19 @@ class Summary(ChangeList):
 
 @admin.register(Course)
 class CourseAdmin(DeskAdmin[Course]):
-    list_display = ["id", "name", "total", "issued", "stock", "redeemed", "queue", "on_sale"]
+    list_display = ["id", "name", "total", "issued", "stock", "redeemed", "queue", "trouble", "on_sale"]
     search_fields = ["id", "name"]
     ordering = ["id"]
     actions = ["upload_codes"]
     fieldsets = [
         (None, {"fields": ["id", "name", "description"]}),
         ("In the shop", {"fields": ["price", "currency", "on_sale", "stop_when_empty", "offer_refund_days"]}),
-        ("Its vouchers", {"fields": ["redemption", "minimum_validity_days"]}),
+        ("Its vouchers", {"fields": ["redemption", "reveal", "minimum_validity_days"]}),
+        ("Emails", {"fields": ["remind_after_days", "warn_before_days"]}),
     ]
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[CountedCourse]:
-        return with_counts(super().get_queryset(request))
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WatchedCourse]:
+        return with_undelivered(with_counts(super().get_queryset(request)))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return Summary
@@ -97,27 +114,45 @@ class CourseAdmin(DeskAdmin[Course]):
         return redirect(add_to(Batch, course=course.pk))
 
     @admin.display(ordering="total")
-    def total(self, course: CountedCourse) -> int:
+    def total(self, course: WatchedCourse) -> int:
         return course.total
 
     @admin.display(ordering="issued")
-    def issued(self, course: CountedCourse) -> int:
+    def issued(self, course: WatchedCourse) -> int:
         return course.issued
 
     @admin.display(description="remaining", ordering="remaining")
-    def stock(self, course: CountedCourse) -> SafeString:
+    def stock(self, course: WatchedCourse) -> SafeString:
         return stock_bar(course.remaining, course.total)
 
     @admin.display(ordering="redeemed")
-    def redeemed(self, course: CountedCourse) -> int:
+    def redeemed(self, course: WatchedCourse) -> int:
         return course.redeemed
 
     @admin.display(description="waiting", ordering="waiting")
-    def queue(self, course: CountedCourse) -> SafeString | int:
+    def queue(self, course: WatchedCourse) -> SafeString | int:
         if not course.waiting:
             return 0
         queue = list_of(Issuance, course__id__exact=course.pk, status__exact=Issuance.Status.WAITING)
         return format_html('<a class="desk-badge desk-waiting" href="{}">{}</a>', queue, course.waiting)
+
+    @admin.display(description="undelivered", ordering="undelivered")
+    def trouble(self, course: WatchedCourse) -> SafeString | int:
+        if not course.undelivered:
+            return 0
+        lost = list_of(Delivery, trouble=course.pk)
+        return format_html('<a class="desk-badge desk-failed" href="{}">{}</a>', lost, course.undelivered)
+
+
+def with_undelivered(courses: QuerySet[CountedCourse]) -> QuerySet[WatchedCourse]:
+    """Annotates courses with the number of emails that their buyers did not get and still need.
+
+    Those emails are looked for once, for all courses: a count for each course would go through the index of all
+    trouble as often as there are courses.
+    """
+    course = Coalesce("issuance__course", "purchase__course")
+    of_courses = ArraySubquery(Delivery.objects.undelivered().order_by().values_list(course))
+    return courses.annotate(undelivered=Occurrences(of_courses, F("id")))
 
 
 def stock_bar(remaining: int, total: int) -> SafeString:
@@ -137,16 +172,39 @@ def stock_bar(remaining: int, total: int) -> SafeString:
 
 
 def to_do(request: HttpRequest) -> list[tuple[str, str]]:
-    """What waits for a person: a sentence, and the list of it."""
-    if not request.user.has_perm("courses.view_purchase"):
-        return []
-    reviews = Purchase.objects.for_review().count()
-    too_long = Issuance.objects.waiting_too_long().values("purchase").distinct().count()
+    """What waits for a person, of what they may see: a sentence, and the page about it."""
     every = [
-        (reviews, f"{reviews} payment{pluralize(reviews)} to be reviewed", list_of(Purchase, state="review")),
-        (too_long, f"{too_long} buyer{pluralize(too_long)} waiting too long", list_of(Purchase, state="refund")),
+        ("courses.view_purchase", _payments_to_do),
+        ("vouchers.view_delivery", _emails_to_do),
+        ("vouchers.view_checkup", _books_to_do),
     ]
-    return [(sentence, address) for number, sentence, address in every if number]
+    return [todo for permission, find in every if request.user.has_perm(permission) for todo in find()]
+
+
+def _payments_to_do() -> Iterator[tuple[str, str]]:
+    reviews = Purchase.objects.for_review().count()
+    if reviews:
+        yield f"{reviews} payment{pluralize(reviews)} to be reviewed", list_of(Purchase, state="review")
+    too_long = Issuance.objects.waiting_too_long().values("purchase").distinct().count()
+    if too_long:
+        yield f"{too_long} buyer{pluralize(too_long)} waiting too long", list_of(Purchase, state="refund")
+
+
+def _emails_to_do() -> Iterator[tuple[str, str]]:
+    lost = Delivery.objects.undelivered().count()
+    if lost:
+        yield f"{lost} email{pluralize(lost)} could not be delivered", list_of(Delivery, trouble=ALL)
+    late = late_emails().aggregate(number=Count("pk"), since=Min("created_at"))
+    if number := late["number"]:
+        waits = f"{number} email{pluralize(number)} waiting for the mail server since {minute(late['since'])}"
+        yield waits, list_of(Delivery, state=LATE)
+
+
+def _books_to_do() -> Iterator[tuple[str, str]]:
+    last = Checkup.objects.filter(finished_at__isnull=False).first()
+    breaks = sum(finding["count"] for finding in last.findings) if last else 0
+    if breaks:
+        yield f"{breaks} break{pluralize(breaks)} in the books", reverse("admin:doctor")
 
 
 def may_upload(request: HttpRequest) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any
 
 from django import forms
@@ -23,7 +25,7 @@ from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, pa
 from vouchers.admin.deeds import carry_out, chosen, send_again
 from vouchers.errors import DeskError
 from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
-from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.models import AddressChange, Delivery, Issuance, Replacement, Voucher
 from vouchers.payments.deeds import return_voucher
 
 
@@ -82,6 +84,7 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
         "issued_at",
         "returned_at",
         "held_since",
+        "told_at",
         "seen_at",
     ]
     readonly_fields = ["course_link", "status_badge", "place", "voucher_link", "purchase_link"]
@@ -124,7 +127,11 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
         return request.user.has_perm("vouchers.revoke_voucher")
 
     def beside(self, request: HttpRequest, row: Issuance) -> dict[str, Any]:
-        return {"deliveries": Delivery.objects.filter(issuance=row)}
+        return {
+            "deliveries": Delivery.objects.filter(issuance=row),
+            "address_changes": AddressChange.objects.filter(issuance=row),
+            "replacements": replacements_of([row]),
+        }
 
     @admin.action(description="Send the email again", permissions=["resend"])
     def resend(self, request: HttpRequest, queryset: QuerySet[Issuance]) -> None:
@@ -171,6 +178,21 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
     @admin.display(description="place in the queue")
     def place(self, issuance: Issuance) -> int | SafeString:
         return issuance.position if issuance.status == Issuance.Status.WAITING else NOTHING
+
+
+def replacements_of(issuances: Iterable[Issuance]) -> list[tuple[Replacement, int | None]]:
+    """Every code that was replaced, and the voucher that took its place, oldest first."""
+    found = list(
+        Replacement.objects.filter(issuance__in=issuances).select_related("issuance").order_by("issuance", "pk")
+    )
+    return [(replacement, _heir(replacement, after)) for replacement, after in zip_longest(found, found[1:])]
+
+
+def _heir(replacement: Replacement, after: Replacement | None) -> int | None:
+    """What came next is the voucher that was replaced next, or else the one that the issuance holds now."""
+    if after and after.issuance_id == replacement.issuance_id:
+        return after.voucher_id
+    return replacement.issuance.voucher_id
 
 
 def in_short(issuance: Issuance) -> str:

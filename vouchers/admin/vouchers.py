@@ -10,21 +10,26 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.defaultfilters import pluralize
-from django.urls import URLPattern, path
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from config.admin import may_search
 from courses.models import Course
-from vouchers.admin.base import DeskAdmin, LedgerAdmin, badge, day, link_to, list_of, minute, page_of, with_note
+from vouchers.admin.base import DeskAdmin, badge, day, link_to, list_of, minute, page_of, with_note
 from vouchers.admin.deeds import carry_out, chosen, send_again
+from vouchers.admin.issuances import replacements_of
+from vouchers.admin.revealing import SAW_CODE, MaskedAdmin, may_reveal
 from vouchers.codes import clean_code, fault_of
-from vouchers.models import Batch, Delivery, Issuance, Redemption, Voucher
+from vouchers.masking import mask_code
+from vouchers.models import Batch, Delivery, Issuance, RedeemAttempt, Redemption, Voucher
 from vouchers.revoking import revoke_voucher
 
 FATE = ("issued_to", "issued_at", "redeemed_at", "revoked_at", "revoked_reason", "held_since")
@@ -74,18 +79,19 @@ class ExpiryFilter(admin.SimpleListFilter):
 
 
 @admin.register(Voucher)
-class VoucherAdmin(LedgerAdmin[Voucher]):
-    list_display = ["code", "course_link", "shown_status", "holder", "expiry"]
+class VoucherAdmin(MaskedAdmin[Voucher]):
+    columns_with_codes = ("code",)
+    list_display = ["masked_code", "course_link", "shown_status", "holder", "expiry"]
     list_filter = [ShownStatusFilter, ExpiryFilter, "course"]
     search_fields = ["code", "issued_to"]
     search_help_text = "A whole code or a whole email address; upper and lower case are the same."
     ordering = ["-id"]
     actions = ["revoke", "resend"]
     fieldsets = [
-        (None, {"fields": ["code", "course_link", "shown_status", "expires_on", "batch_link", "note"]}),
+        (None, {"fields": ["masked_code", "course_link", "shown_status", "expires_on", "batch_link", "note"]}),
         ("What became of it", {"fields": FATE}),
     ]
-    readonly_fields = ["code", "course_link", "shown_status", "expires_on", "batch_link", *FATE]
+    readonly_fields = ["masked_code", "course_link", "shown_status", "expires_on", "batch_link", *FATE]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -93,6 +99,7 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
             path("find/", view(self.find_view), name="vouchers_voucher_find"),
             path("<int:pk>/revoke/", view(self.revoke_view), name="vouchers_voucher_revoke"),
             path("<int:pk>/resend/", view(self.resend_view), name="vouchers_voucher_resend"),
+            path("<int:pk>/reveal/", view(self.reveal_view), name="vouchers_voucher_reveal"),
             *super().get_urls(),
         ]
 
@@ -125,13 +132,40 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
         return redirect(list_of(Voucher))
 
     def beside(self, request: HttpRequest, row: Voucher) -> dict[str, Any]:
+        # Of a replaced code, too, the page tells whose it was.
+        issuances = Issuance.objects.filter(Q(voucher=row) | Q(replacements__voucher=row)).distinct()
         return {
-            "issuances": Issuance.objects.filter(voucher=row),
-            "deliveries": Delivery.objects.filter(issuance__voucher=row),
+            "issuances": issuances,
+            "replacements": replacements_of(issuances),
+            "deliveries": Delivery.objects.filter(issuance__in=issuances.values("pk")),
+            "attempts": RedeemAttempt.objects.filter(voucher=row).order_by("last_at"),
             "redemption": Redemption.objects.filter(voucher=row).first(),
             "may_revoke": self.has_revoke_permission(request),
             "may_resend": self.has_resend_permission(request),
+            "may_reveal": may_reveal(request),
         }
+
+    @method_decorator(require_POST)
+    def reveal_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The whole code, once it is written down who saw it."""
+        if not (may_search(request) and may_reveal(request)):
+            raise PermissionDenied
+        voucher = get_object_or_404(Voucher.objects.select_related("course"), pk=pk)
+        self.log_change(request, voucher, SAW_CODE)
+        return self._code_page(request, voucher)
+
+    def _code_page(self, request: HttpRequest, voucher: Voucher) -> HttpResponse:
+        support = reverse("admin:support_voucher", args=[voucher.pk])
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "The whole code",
+            "voucher": voucher,
+            "back": page_of(voucher) if self.has_view_permission(request) else support,
+            "media": self.media,
+            "may_search": False,
+        }
+        headers = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+        return TemplateResponse(request, "admin/vouchers/voucher/code.html", context, headers=headers)
 
     @admin.action(description="Revoke…", permissions=["revoke"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[Voucher]) -> HttpResponse | None:
@@ -180,6 +214,10 @@ class VoucherAdmin(LedgerAdmin[Voucher]):
         if nobody:
             messages.warning(request, f"{nobody} voucher{pluralize(nobody)} belonged to nobody: no email to send.")
         send_again(self, request, issuances)
+
+    @admin.display(description="code")
+    def masked_code(self, voucher: Voucher) -> str:
+        return mask_code(voucher.code)
 
     @admin.display(description="course")
     def course_link(self, voucher: Voucher) -> SafeString:

@@ -16,6 +16,7 @@ from vouchers.api.authentication import ApiKeyAuthentication
 from vouchers.api.base import DeskView, validated
 from vouchers.api.documents import OF_A_BODY, PUBLIC, refusals
 from vouchers.issuing import find_course
+from vouchers.languages import accepted_language, known_language
 from vouchers.payments.checkout import MOST_SEATS, start_checkout
 from vouchers.payments.progress import STATUSES, find_purchase, progress_of
 
@@ -31,6 +32,14 @@ class CheckoutBody(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         help_text="The first one that is set up, where none is named.",
+    )
+    language = serializers.CharField(
+        max_length=35,
+        required=False,
+        allow_null=True,
+        allow_blank=True,
+        help_text="Of the buyer, such as `en` or `de-AT`, for the emails and pages to come. Where it is not given, or "
+        "not spoken here, `Accept-Language` counts, and then the shop's own.",
     )
 
 
@@ -88,6 +97,7 @@ class StartCheckout(AnonymousView):
             email=body["email"],
             quantity=body["quantity"],
             provider=body.get("provider") or "",
+            language=known_language(body.get("language") or "") or accepted_language(request._request),
         )
         return Response(
             {

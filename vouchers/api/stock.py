@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.http import StreamingHttpResponse
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import conditional_page
@@ -14,15 +16,18 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from courses.models import Course
 from vouchers.api.base import DeskView, validated
 from vouchers.api.documents import VoucherDocument, refusals, voucher_csv, voucher_document
 from vouchers.issuing import find_course
+from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Voucher
 from vouchers.models.voucher import VoucherQuerySet
 from vouchers.summary import summary
 
 PAGE = 100
 PAGE_MAX = 1000
+SAW_CODES = "Saw whole codes, by the list of vouchers."
 
 
 class CourseCountsDocument(serializers.Serializer[Any]):
@@ -75,7 +80,10 @@ class CourseVouchers(DeskView):
     @extend_schema(
         tags=["Vouchers"],
         summary="List the vouchers of a course",
-        description='Pages follow by the `Link` header (`rel="next"`); `format=csv` streams all of them.',
+        description=(
+            'Pages follow by the `Link` header (`rel="next"`); `format=csv` streams all of them. '
+            "Staff without the permission to see whole codes get masked ones."
+        ),
         parameters=[ListQuery],
         responses={
             (200, "application/json"): VoucherDocument(many=True),
@@ -89,7 +97,7 @@ class CourseVouchers(DeskView):
         vouchers = chosen(Voucher.objects.filter(course=course).order_by("id"), query)
         if query["format"] == "csv":
             return StreamingHttpResponse(
-                voucher_csv(vouchers.iterator()),
+                voucher_csv(shown_to(request, course, vouchers.iterator())),
                 content_type="text/csv; charset=utf-8",
                 headers={
                     "Content-Disposition": f'attachment; filename="{course.pk}.csv"',
@@ -98,9 +106,26 @@ class CourseVouchers(DeskView):
             )
         page = list(vouchers.filter(pk__gt=query["cursor"])[: query["limit"] + 1])
         return Response(
-            [voucher_document(voucher) for voucher in page[: query["limit"]]],
+            [voucher_document(voucher) for voucher in shown_to(request, course, page[: query["limit"]])],
             headers=next_page(request, page, query["limit"]),
         )
+
+
+def shown_to(request: Request, course: Course, vouchers: Iterable[Voucher]) -> Iterable[Voucher]:
+    """Vouchers as whoever asks may see them; that staff see whole codes is written down first."""
+    if isinstance(request.auth, ApiKey):
+        return vouchers
+    if not request.user.has_perm("vouchers.reveal_voucher"):
+        return masked(vouchers)
+    LogEntry.objects.log_actions(str(request.user.pk), [course], CHANGE, SAW_CODES, single_object=True)
+    return vouchers
+
+
+def masked(vouchers: Iterable[Voucher]) -> Iterator[Voucher]:
+    """Vouchers to be shown and never saved, with masked codes."""
+    for voucher in vouchers:
+        voucher.code = mask_code(voucher.code)
+        yield voucher
 
 
 def chosen(vouchers: VoucherQuerySet, query: dict[str, Any]) -> VoucherQuerySet:

@@ -59,8 +59,10 @@ def queue_notice(purchase: Purchase, kind: Delivery.Kind) -> None:
 
 
 def queue_notice_again(purchase: Purchase, email: str) -> Delivery:
-    """The place in the queue once more, to another address; of a purchase nobody else is at."""
+    """The place in the queue once more, to another address; once for all seats of a purchase that go there now."""
     news = Delivery.objects.filter(purchase=purchase, kind=Delivery.Kind.WAITING)
+    if queued := news.filter(email=email, status=Delivery.Status.QUEUED).first():
+        return queued
     last = news.aggregate(last=Max("series"))["last"] or 0
     return Delivery.objects.create(
         purchase=purchase, kind=Delivery.Kind.WAITING, series=last + 1, email=email, message_id=new_message_id()

@@ -60,7 +60,7 @@ class RedeemAttempt(models.Model):
 
 
 class Guess(models.Model):
-    """A redemption answered with `voucher_not_found`; the limiter counts them by caller."""
+    """A redemption answered with `voucher_not_found`, or codes asked for again; the limiter counts them by caller."""
 
     caller = models.CharField(max_length=200)
     at = models.DateTimeField(db_default=Now())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import requests
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 from standardwebhooks import Webhook
@@ -40,7 +40,6 @@ TURN = 10
 TURN_SECONDS = 3.0
 SEND_SECONDS = 15.0
 NOT_ACTIVE = "Its receiver is not active."
-KEEP_SENT, KEEP_FAILED = dt.timedelta(days=30), dt.timedelta(days=90)
 GONE = 410
 
 
@@ -87,14 +86,6 @@ def replay(message: WebhookMessage) -> None:
     )
     if not replayed:
         raise NotResendable(f"Message {message} is on its way already.")
-
-
-def forget_old() -> int:
-    """Deletes what was sent a month ago, and what failed three months ago; returns how many."""
-    now = timezone.now()
-    sent = Q(status=Status.SENT, sent_at__lt=now - KEEP_SENT)
-    failed = Q(status=Status.FAILED, created_at__lt=now - KEEP_FAILED)
-    return WebhookMessage.objects.filter(sent | failed).delete()[0]
 
 
 def _waiting_receivers() -> QuerySet[WebhookReceiver, int]:

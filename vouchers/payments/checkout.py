@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from courses.models import Course, Purchase
 from vouchers.delivery.messages import status_url
@@ -43,22 +44,32 @@ def is_sold_out(course: Course, quantity: int = 1) -> bool:
 def check_sale(course: Course, quantity: int) -> Decimal:
     """The price of a seat. Raises `InvalidRequest`, `NotOnSale` or `SoldOut`."""
     if not 1 <= quantity <= MOST_SEATS:
-        fault = f"Choose from 1 to {MOST_SEATS} seats."
+        fault = gettext("Choose from 1 to {most} seats.").format(most=MOST_SEATS)
         raise InvalidRequest(f"quantity: {fault}", fields={"quantity": [fault]})
     price = price_of(course)
     if price is None:
-        raise NotOnSale(f"{course.name} is not on sale.")
+        raise NotOnSale(gettext("%(course)s is not on sale.") % {"course": course.name})
     if price * quantity >= MOST_MONEY:
-        fault = "So many seats cost more than can be paid at once."
+        fault = gettext("So many seats cost more than can be paid at once.")
         raise InvalidRequest(f"quantity: {fault}", fields={"quantity": [fault]})
     if is_sold_out(course, quantity):
-        what = "is sold out just now" if quantity == 1 else f"has fewer than {quantity} seats left just now"
-        raise SoldOut(f"{course.name} {what}. Nothing was charged; please come back later.")
+        raise SoldOut(_sold_out_in_words(course, quantity))
     return price
 
 
-def start_checkout(*, course: Course, email: str, quantity: int, provider: str = "") -> Checkout:
-    """Sends a buyer to a provider (the first that is set up, where none is named).
+def _sold_out_in_words(course: Course, quantity: int) -> str:
+    if quantity == 1:
+        sentence = gettext("%(course)s is sold out just now. Nothing was charged; please come back later.")
+    else:
+        sentence = gettext(
+            "%(course)s has fewer than %(quantity)d seats left just now. Nothing was charged; please come back later."
+        )
+    return sentence % {"course": course.name, "quantity": quantity}
+
+
+def start_checkout(*, course: Course, email: str, quantity: int, provider: str = "", language: str = "") -> Checkout:
+    """Sends a buyer to a provider (the first that is set up, where none is named), whose page speaks the language of
+    the buyer too, as all emails will; empty where it is not known.
 
     Raises `InvalidRequest`, `NotOnSale`, `SoldOut`, `ProviderNotReady`, `ProviderRefused` and `ProviderUnreachable`.
     The provider is asked first: a checkout of which we then fail to make a row is one that nobody has an address of.
@@ -69,6 +80,7 @@ def start_checkout(*, course: Course, email: str, quantity: int, provider: str =
         provider=chosen.name,
         course=course,
         email=email,
+        language=language,
         quantity=quantity,
         began_here=True,
         unit_price=price,
@@ -81,6 +93,7 @@ def start_checkout(*, course: Course, email: str, quantity: int, provider: str =
             purchase_id=purchase.pk,
             course=course,
             email=email,
+            language=language,
             quantity=quantity,
             unit_price=price,
             success_url=status_url(purchase),

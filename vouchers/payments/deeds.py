@@ -93,6 +93,7 @@ def return_voucher(issuance: Issuance) -> None:
             )
     except IntegrityError as error:
         raise NotReturnable(
-            f"The code of issuance {issuance.pk} may have been seen: its email was sent or tried. It stays revoked."
+            f"The code of issuance {issuance.pk} may have been seen: it was shown, told to a program, or stood in an "
+            "email. It stays revoked."
         ) from error
     fill_waiting(issuance.course)

@@ -19,7 +19,8 @@ class Claims:
 
     Amounts are decimals in major units. `net` is before tax and after discounts, `gross` all that was paid.
     `checkout` is the provider's id of the checkout the payment came from, `account` the account it was made to where
-    that is not the desk's own, `live` whether real money moved, None where the provider does not say.
+    that is not the desk's own, `live` whether real money moved, None where the provider does not say. `language` is the
+    buyer's, one of the desk's, empty where it is not known.
     """
 
     course_id: str
@@ -34,6 +35,7 @@ class Claims:
     recurring: bool = False
     # Of two facts of one payment the more precise one speaks: a checkout knows tax and discounts.
     precise: bool = False
+    language: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

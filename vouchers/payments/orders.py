@@ -14,7 +14,10 @@ from courses.models import Course, PaymentFact, Purchase
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Seats of a course, to be paid; amounts in major units. The addresses are where the provider sends the buyer."""
+    """Seats of a course, to be paid; amounts in major units. The addresses are where the provider sends the buyer.
+
+    `language` is the buyer's, one of the desk's; empty where it is not known, and then the provider finds out itself.
+    """
 
     purchase_id: UUID
     course: Course
@@ -23,6 +26,7 @@ class Order:
     unit_price: Decimal
     success_url: str
     cancel_url: str
+    language: str = ""
 
     @property
     def total(self) -> Decimal:

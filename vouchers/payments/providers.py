@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.utils.translation import gettext
+
 from courses.models import Purchase
 from vouchers.errors import ProviderNotReady
 from vouchers.payments.orders import Provider
@@ -22,6 +24,5 @@ def find_provider(name: str) -> Provider:
         if name in ("", provider.name):
             return provider
     label = dict(Purchase.Provider.choices).get(name, name)
-    raise ProviderNotReady(
-        f"Payments by {label} are not set up in this shop." if name else "No payments are set up in this shop."
-    )
+    by_name = gettext("Payments by %(provider)s are not set up in this shop.") % {"provider": label}
+    raise ProviderNotReady(by_name if name else gettext("No payments are set up in this shop."))

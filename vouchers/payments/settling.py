@@ -23,6 +23,7 @@ from vouchers.payments.facts import Claims
 from vouchers.payments.holding import hold_or_release, open_disputes
 from vouchers.payments.judging import fault_of_amount, faults_of, terms_of
 from vouchers.payments.taking_back import amount_taken_back, seats_taken_back, take_back
+from vouchers.privacy.claims import claims_to_keep
 
 Kind = PaymentFact.Kind
 LOCK_SECONDS = 10
@@ -36,6 +37,7 @@ WORKED_OUT = [
     "agreed_currency",
     "course",
     "email",
+    "language",
     "quantity",
     "amount",
     "currency",
@@ -55,7 +57,7 @@ def record(facts: Sequence[PaymentFact]) -> None:
     Raises `django.db.OperationalError` where another process is at one of these payments for more than 10 s.
     """
     payments = sorted({(fact.provider, fact.reference) for fact in facts})
-    lock_names(*(_payment_name(*payment) for payment in payments), seconds=LOCK_SECONDS)
+    lock_names(*(payment_name(*payment) for payment in payments), seconds=LOCK_SECONDS)
     for fact in facts:
         _keep(fact)
     for provider, reference in payments:
@@ -71,15 +73,17 @@ def settle(purchase: Purchase) -> Purchase:
 
 def lock_payment(purchase: Purchase) -> None:
     """Makes sure that nothing else happens to a payment until this transaction ends. Before any change of its row."""
-    lock_names(_payment_name(purchase.provider, purchase.reference), seconds=LOCK_SECONDS)
+    lock_names(payment_name(purchase.provider, purchase.reference), seconds=LOCK_SECONDS)
 
 
-def _payment_name(provider: str, reference: str) -> str:
+def payment_name(provider: str, reference: str) -> str:
+    """The name of the lock on a payment."""
     return f"payment {provider} {reference}"
 
 
 def _keep(fact: PaymentFact) -> None:
     """Of what grows, such as the refunds of a charge, the largest amount is kept: a late event tells of less."""
+    claims = claims_to_keep(fact)
     kept, created = PaymentFact.objects.get_or_create(
         provider=fact.provider,
         kind=fact.kind,
@@ -89,13 +93,13 @@ def _keep(fact: PaymentFact) -> None:
             "amount": fact.amount,
             "at": fact.at,
             "source": fact.source,
-            "claims": fact.claims,
+            "claims": claims,
         },
     )
     if not created and kept.amount < fact.amount:
         PaymentFact.objects.filter(pk=kept.pk, amount__lt=fact.amount).update(amount=fact.amount)
-    if not created and fact.claims.get("email") and not kept.claims.get("email"):
-        PaymentFact.objects.filter(pk=kept.pk).update(claims=fact.claims)  # its buyer was not to be had before
+    if not created and claims.get("email") and not kept.claims.get("email"):
+        PaymentFact.objects.filter(pk=kept.pk).update(claims=claims)  # its buyer was not to be had before
 
 
 def _settle_payment(provider: str, reference: str) -> Purchase | None:
@@ -163,6 +167,7 @@ def _judge(purchase: Purchase, claims: Claims) -> list[str]:
     ours are those at its beginning.
     """
     purchase.amount, purchase.currency, purchase.live = claims.gross_amount, _currency(claims), claims.live
+    purchase.language = purchase.language or claims.language
     if not purchase.checkout and not _is_taken(purchase, claims.checkout):
         purchase.checkout = claims.checkout
     if purchase.completed_at:

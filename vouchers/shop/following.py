@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
 from courses.models import Purchase
 from courses.money import in_words
 from vouchers.masking import in_outline
 from vouchers.payments.progress import Progress, progress_of
 
-LABELS = ("Paid", "Voucher on its way", "Sent")
-WAITING = "Waiting for new codes"
+LABELS = (_("Paid"), _("Voucher on its way"), _("Sent"))
+WAITING = _("Waiting for new codes")
 # How many of the steps are behind; a status that is not here has none to go.
 BEHIND = {"pending": 0, "review": 1, "paid": 1, "waiting": 1, "issued": 1}
 # Seconds between two looks. What a person or the next upload decides takes longer than a payment or an email.
@@ -22,7 +25,7 @@ SOON, LATER = 2, 5
 class Step:
     """`state` is `done`, `current` or `ahead`."""
 
-    label: str
+    label: str | Promise
     state: str
 
 

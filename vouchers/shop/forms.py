@@ -7,6 +7,9 @@ import secrets
 from typing import Any
 
 from django import forms
+from django.utils.text import format_lazy
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from vouchers.errors import DeskError
 from vouchers.payments.checkout import MOST_SEATS
@@ -22,30 +25,31 @@ class CheckoutForm(forms.Form):
     """`provider` is the button that was pressed. The request key makes a second click on it the same request."""
 
     email = forms.EmailField(
-        label="Email",
+        label=_("Email"),
         max_length=254,
-        help_text="Your voucher, or your confirmation, is sent there.",
+        help_text=_("Your voucher, or your confirmation, is sent there."),
         widget=forms.EmailInput(attrs={"autocomplete": "email", "inputmode": "email", "spellcheck": "false"}),
         error_messages={
-            "required": "Enter your email address.",
-            "invalid": "Enter one email address, such as name@example.com.",
+            "required": _("Enter your email address."),
+            "invalid": _("Enter one email address, such as name@example.com."),
         },
     )
     quantity = forms.IntegerField(
-        label="Quantity",
+        label=_("Quantity"),
         min_value=1,
         max_value=MOST_SEATS,
         initial=1,
-        help_text=f"From 1 to {MOST_SEATS} seats; each gets a voucher of its own.",
+        help_text=format_lazy(_("From 1 to {most} seats; each gets a voucher of its own."), most=MOST_SEATS),
         widget=forms.NumberInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
         error_messages=dict.fromkeys(
-            ("required", "invalid", "min_value", "max_value"), f"Choose from 1 to {MOST_SEATS} seats."
+            ("required", "invalid", "min_value", "max_value"),
+            format_lazy(_("Choose from 1 to {most} seats."), most=MOST_SEATS),
         ),
     )
     code = forms.CharField(
-        label="Voucher code",
+        label=_("Voucher code"),
         required=False,
-        help_text="It pays for one seat, in full.",
+        help_text=_("It pays for one seat, in full."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
     provider = forms.CharField(required=False)
@@ -56,9 +60,10 @@ class CheckoutForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         given: dict[str, Any] = super().clean() or self.cleaned_data
         if given.get("provider") == REDEEM and not given.get("code"):
-            self.add_error("code", "Enter the code of your voucher.")
+            self.add_error("code", gettext("Enter the code of your voucher."))
         if given.get("code") and given.get("quantity", 1) > 1:
-            self.add_error("quantity", "A voucher is for one seat. Set the quantity to 1, or empty the voucher field.")
+            fault = gettext("A voucher is for one seat. Set the quantity to 1, or empty the voucher field.")
+            self.add_error("quantity", fault)
         return given
 
     def refuse(self, refusal: DeskError) -> None:

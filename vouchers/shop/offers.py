@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from courses.models import Course
 from courses.money import in_words
@@ -20,14 +22,16 @@ from vouchers.payments.providers import ready_providers
 class Obstacle:
     """`tag` is for a list, `sentence` for the course's own page."""
 
-    tag: str
-    sentence: str
+    tag: str | Promise
+    sentence: str | Promise
 
 
-NOT_ON_SALE = Obstacle("Not on sale", "This course is not on sale just now.")
-BY_VOUCHER = Obstacle("With a voucher", "This course has no price here: it is to be had with a voucher.")
-SOLD_OUT = Obstacle("Sold out", "Sold out just now. It is on sale again as soon as new codes arrive.")
-NO_PAYMENTS = Obstacle("With a voucher", "It cannot be bought here just now, because this shop takes no payments yet.")
+NOT_ON_SALE = Obstacle(_("Not on sale"), _("This course is not on sale just now."))
+BY_VOUCHER = Obstacle(_("With a voucher"), _("This course has no price here: it is to be had with a voucher."))
+SOLD_OUT = Obstacle(_("Sold out"), _("Sold out just now. It is on sale again as soon as new codes arrive."))
+NO_PAYMENTS = Obstacle(
+    _("With a voucher"), _("It cannot be bought here just now, because this shop takes no payments yet.")
+)
 
 
 @dataclass(frozen=True)

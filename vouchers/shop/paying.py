@@ -8,6 +8,7 @@ from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
+from django.utils.translation import get_language
 from django.views.decorators.http import require_http_methods
 
 from courses.models import Course, Purchase
@@ -21,11 +22,12 @@ from vouchers.payments.stripe import demo
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.shop.forms import CheckoutForm
 from vouchers.shop.offers import offer_of
-from vouchers.shop.pages import for_people, private, show
+from vouchers.shop.pages import for_people, in_buyers_language, private, show, speaking_for
 
 form_page = require_http_methods(["GET", "HEAD", "POST"])
 
 
+@in_buyers_language
 @form_page
 @private
 @for_people
@@ -47,7 +49,11 @@ def _buy(course: Course, wanted: dict[str, Any], address: str) -> str:
     """Redeems the voucher where there is one, else begins a payment; where the buyer goes next. Raises `DeskError`s."""
     if not wanted["code"]:
         begun = start_checkout(
-            course=course, email=wanted["email"], quantity=wanted["quantity"], provider=wanted["provider"]
+            course=course,
+            email=wanted["email"],
+            quantity=wanted["quantity"],
+            provider=wanted["provider"],
+            language=get_language() or "",
         )
         return begun.redirect_url
     redemption = redeem_voucher(
@@ -58,6 +64,7 @@ def _buy(course: Course, wanted: dict[str, Any], address: str) -> str:
             email=wanted["email"],
             idempotency_key=wanted["request_key"],
             confirm=True,
+            language=get_language() or "",
         )
     )
     return reverse("purchase", args=[redemption.purchase.token])
@@ -77,6 +84,7 @@ def _show_checkout(
     return show(request, "shop/checkout.html", context, refusal)
 
 
+@in_buyers_language
 @form_page
 @private
 def try_payment(request: HttpRequest, checkout: str) -> HttpResponse:
@@ -86,6 +94,11 @@ def try_payment(request: HttpRequest, checkout: str) -> HttpResponse:
     found = get_object_or_404(
         Purchase.objects.select_related("course"), provider=Purchase.Provider.STRIPE, checkout=checkout
     )
+    with speaking_for(request, found.language):
+        return _try_payment(request, found)
+
+
+def _try_payment(request: HttpRequest, found: Purchase) -> HttpResponse:
     refusal = None
     if request.method == "POST" and _is_open(found):
         refusal = _tell(found, paid="pay" in request.POST)

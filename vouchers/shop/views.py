@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 from django_htmx.middleware import HtmxDetails
@@ -16,37 +16,39 @@ from vouchers.payments.paypal.returning import capture_returning
 from vouchers.payments.progress import find_purchase
 from vouchers.shop.following import shown
 from vouchers.shop.offers import offer_of, offers
-from vouchers.shop.pages import for_people, private, show
+from vouchers.shop.pages import for_people, in_buyers_language, private, show, speaking_for
 
 
 class HtmxRequest(HttpRequest):
     htmx: HtmxDetails
 
 
+@in_buyers_language
 @require_safe
 def courses(request: HttpRequest) -> HttpResponse:
     return show(request, "shop/courses.html", {"offers": offers()})
 
 
+@in_buyers_language
 @require_safe
 @for_people
 def course(request: HttpRequest, course_id: str) -> HttpResponse:
     return show(request, "shop/course.html", {"offer": offer_of(find_course(course_id))})
 
 
+@in_buyers_language
 @require_safe
 @private
 @for_people
 def purchase(request: HttpRequest, token: str) -> HttpResponse:
     """Follows a purchase: the whole page, or the part that changes where the page itself asks again."""
     found = find_purchase(token)
-    if is_back_from_paypal(request, found):
-        capture_returning(found)
-        return redirect("purchase", found.token)
-    if cast(HtmxRequest, request).htmx:
-        response = render(request, "shop/progress.html", shown(found))
-    else:
-        response = show(request, "shop/purchase.html", shown(found))
+    with speaking_for(request, found.language):
+        if is_back_from_paypal(request, found):
+            capture_returning(found)
+            return redirect("purchase", found.token)
+        template = "shop/progress.html" if cast(HtmxRequest, request).htmx else "shop/purchase.html"
+        response = show(request, template, shown(found))
     patch_vary_headers(response, ["HX-Request"])
     # The address is the key to the page, so that no other site and no log may see it.
     response["Referrer-Policy"] = "no-referrer"

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from courses.models import Course, PaymentFact, Purchase
 from vouchers.errors import ProviderRefused, ProviderUnreachable
@@ -33,6 +34,7 @@ SOURCE = "reconciliation"
 LONGEST_NAME = 127  # of an item
 # https://developer.paypal.com/api/rest/reference/currency-codes/
 WITHOUT_DECIMALS = frozenset({"huf", "jpy", "twd"})
+LOCALES = {"en": "en-US", "de": "de-DE"}  # PayPal's pages want a country too
 SEARCH_SPAN = dt.timedelta(days=31)  # the longest PayPal takes
 SEARCH_PAGE = 500
 SLOWEST = dt.timedelta(days=30)  # an eCheck is a matter of days
@@ -51,7 +53,8 @@ class PayPal:
         if order.unit_price % _smallest(order.course.currency):
             # Rounded, it would be another price than ours, and the payment one for staff to look at.
             currency = order.course.currency.upper()
-            raise ProviderRefused(f"PayPal takes whole {currency} only. Choose another way to pay.")
+            sentence = gettext("PayPal takes whole %(currency)s only. Choose another way to pay.")
+            raise ProviderRefused(sentence % {"currency": currency})
         try:
             made = ask(
                 sdk().orders.create_order,
@@ -61,7 +64,7 @@ class PayPal:
             )
         except Refused as refusal:
             logger.error("PayPal refused an order of course %s: %s", order.course.pk, refusal)
-            raise ProviderRefused("PayPal does not take this order. Choose another way to pay.") from None
+            raise ProviderRefused(gettext("PayPal does not take this order. Choose another way to pay.")) from None
         links = {text_of(link, "rel"): text_of(link, "href") for link in made.get("links") or []}
         address = links.get("payer-action") or links.get("approve")
         if not text_of(made, "id") or not address:
@@ -207,6 +210,8 @@ def _order_body(order: Order) -> Tree:
         "return_url": order.success_url,
         "cancel_url": order.cancel_url,
     }
+    if order.language:
+        experience["locale"] = LOCALES[order.language]
     return {
         "intent": "CAPTURE",
         "purchase_units": [unit],

@@ -12,6 +12,7 @@ from typing import Any
 import stripe
 from django.conf import settings
 from django.utils import timezone
+from django.utils.translation import gettext
 from djstripe.models import APIKey
 
 from courses.models import PaymentFact, Purchase
@@ -44,24 +45,24 @@ class Stripe:
                 "product_data": {"name": order.course.name},
             },
         }
+        asked: Any = {
+            "mode": "payment",
+            "line_items": [line],
+            "customer_email": order.email,
+            "client_reference_id": str(order.purchase_id),
+            "metadata": {
+                "courseId": order.course.pk,
+                "email": order.email,
+                "quantity": str(order.quantity),
+                "purchaseId": str(order.purchase_id),
+            },
+            "success_url": order.success_url,
+            "cancel_url": order.cancel_url,
+        }
+        if order.language:
+            asked["locale"] = asked["metadata"]["language"] = order.language
         with refusals_in_our_words():
-            session = client().v1.checkout.sessions.create(
-                {
-                    "mode": "payment",
-                    "line_items": [line],
-                    "customer_email": order.email,
-                    "client_reference_id": str(order.purchase_id),
-                    "metadata": {
-                        "courseId": order.course.pk,
-                        "email": order.email,
-                        "quantity": str(order.quantity),
-                        "purchaseId": str(order.purchase_id),
-                    },
-                    "success_url": order.success_url,
-                    "cancel_url": order.cancel_url,
-                },
-                {"idempotency_key": f"checkout {order.purchase_id}"},
-            )
+            session = client().v1.checkout.sessions.create(asked, {"idempotency_key": f"checkout {order.purchase_id}"})
         return Started(session.id, session.url or "")
 
     def refund(self, purchase: Purchase, amount: Decimal, key: str) -> None:
@@ -113,7 +114,8 @@ def refusals_in_our_words() -> Iterator[None]:
         yield
     except (stripe.InvalidRequestError, stripe.PermissionError) as error:
         logger.warning("Stripe refused", extra={"event": {"code": error.code}})
-        raise ProviderRefused(f"Stripe refused: {error.user_message or error.code or 'it gave no reason'}") from error
+        reason = error.user_message or error.code or gettext("it gave no reason")
+        raise ProviderRefused(gettext("Stripe refused: %(reason)s") % {"reason": reason}) from error
     except stripe.StripeError as error:
         logger.warning("Stripe did not answer", extra={"event": {"error": type(error).__name__}})
         raise ProviderUnreachable("Stripe") from error

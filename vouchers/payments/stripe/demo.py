@@ -19,6 +19,7 @@ from typing import Any
 import requests
 from django.conf import settings
 from django.urls import reverse
+from django.utils.translation import gettext
 
 from courses.models import PaymentFact, Purchase
 from courses.money import to_coins
@@ -84,6 +85,7 @@ def _session(purchase: Purchase) -> dict[str, Any]:
             "email": purchase.email,
             "quantity": str(purchase.quantity),
             "purchaseId": str(purchase.pk),
+            "language": purchase.language,
         },
     }
 
@@ -106,7 +108,7 @@ def tell(kind: str, thing: dict[str, Any]) -> None:
         answer = requests.post(settings.BASE_URL + address_of(endpoint), body, headers=headers, timeout=TIMEOUT)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise ProviderUnreachable("The test payment") from error
+        raise ProviderUnreachable(gettext("The test payment")) from error
 
 
 def sign(body: str, secret: str) -> str:

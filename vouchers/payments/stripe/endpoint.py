@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 
 from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
-from django.utils import timezone
-from djstripe.models import Account, APIKey, WebhookEndpoint, WebhookEventTrigger
+from djstripe.models import Account, APIKey, WebhookEndpoint
 
 from vouchers.payments.stripe.events import CONCERNS
 
 OWN_ACCOUNT = "acct_desk"  # until dj-stripe has asked Stripe for its real name
 DEMO = "we_desk_demo"
 VERIFIED = "verify_signature"
-KEEP_TRIGGERS = dt.timedelta(days=30)
 
 
 @transaction.atomic
@@ -93,10 +90,3 @@ def _know_key(owner: Account) -> None:
     kept, _ = APIKey.objects.get_or_create_by_api_key(key)
     kept.djstripe_owner_account, kept.name = owner, name
     kept.save(update_fields=["djstripe_owner_account", "name"])
-
-
-def forget_old_requests() -> int:
-    """Deletes what dj-stripe wrote down of each request, its body and any traceback; the events themselves stay.
-    Returns how many rows."""
-    old = WebhookEventTrigger.objects.filter(created__lt=timezone.now() - KEEP_TRIGGERS)
-    return int(old.delete()[0])

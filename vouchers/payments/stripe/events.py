@@ -14,6 +14,7 @@ from typing import Any
 
 from courses.models import PaymentFact, Purchase
 from courses.money import from_coins
+from vouchers.languages import known_language
 from vouchers.payments.facts import Claims, text_of
 
 Kind = PaymentFact.Kind
@@ -143,6 +144,7 @@ def _claims(
         live=told.live,
         recurring=recurring,
         precise=bool(checkout),
+        language=known_language(text_of(metadata, "language")) or known_language(text_of(thing, "locale")),
     )
 
 

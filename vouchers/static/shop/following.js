@@ -4,7 +4,7 @@
 (() => {
     const live = document.getElementById("following");
     const said = document.getElementById("following-said");
-    const lost = "No answer from the shop just now; trying again. Your purchase is safe.";
+    const { lost, ended } = said.dataset; // in the language of the page
     let timer, stopped;
 
     // The page goes back and forth by itself.
@@ -34,7 +34,7 @@
         if (raw.ok) return say("");
         event.preventDefault();
         stopped = raw.status < 500;
-        return say(stopped ? "This page cannot follow your purchase any more. Load it again." : lost);
+        return say(stopped ? ended : lost);
     }
 
     live.addEventListener("htmx:after:request", judge);
