@@ -318,7 +318,10 @@ def test_it_shows_no_codes_to_those_who_may_see_batches_alone(course: Course) ->
     make_pool(course, 1, code="OLD-0001")
     upload(log_in("add_batch"), text="NEW-0001\nold-0001")
 
-    may_not, may = (shown(log_in(*names)) for names in (["view_batch"], ["view_batch", "view_voucher"]))
+    may_not, may = (
+        shown(log_in(*names))
+        for names in (["view_batch", "view_voucher"], ["view_batch", "view_voucher", "reveal_voucher"])
+    )
 
     for code in ("NEW-0001", "old-0001"):
         assert code not in may_not
@@ -331,7 +334,7 @@ def test_it_keeps_a_batch_from_those_who_neither_uploaded_it_nor_may_see_any(cou
 
     assert do(log_in("add_batch"), deed).status_code == 403
     assert do(log_in("view_batch"), deed).status_code == 403
-    assert do(log_in("view_batch", "view_voucher"), deed).status_code == (200 if deed == "rejected" else 403)
+    assert do(log_in("view_batch", "reveal_voucher"), deed).status_code == (200 if deed == "rejected" else 403)
     assert Batch.objects.get().status == "checked"
 
 

@@ -53,6 +53,14 @@ class TestAdmin:
         entry = LogEntry.objects.get()
         assert (entry.object_repr, entry.get_change_message()) == (TOMBSTONE, "Erased the address of a buyer: 1 row.")
 
+    def test_the_page_of_a_case_leads_there_for_those_who_may(self, course: Course) -> None:
+        page = f"/admin/support/issuance/{issue_to(course, EMAIL).pk}/"
+        leads = f'<input type="hidden" name="email" value="{EMAIL}">'
+        assert leads in log_in("view_issuance", "erase_buyer").get(page).content.decode()
+        assert leads not in log_in("view_issuance").get(page).content.decode()
+        erase()
+        assert 'action="/admin/erase-buyer/"' not in log_in("view_issuance", "erase_buyer").get(page).content.decode()
+
     @pytest.mark.parametrize("fields", [{}, {"confirmed": "yes"}])
     def test_it_says_so_where_there_is_nothing(self, course: Course, fields: dict[str, str]) -> None:
         answer = log_in("erase_buyer").post("/admin/erase-buyer/", {"email": EMAIL} | fields)

@@ -24,6 +24,7 @@ from vouchers.admin.base import LedgerAdmin, badge, link_to, minute, page_of, wi
 from vouchers.admin.batch_forms import GenerateForm, UploadForm
 from vouchers.admin.courses import may_upload
 from vouchers.admin.live import HtmxRequest, live_page
+from vouchers.admin.revealing import may_reveal
 from vouchers.api.documents import rejected_csv
 from vouchers.errors import DeskError, InvalidRequest
 from vouchers.generating import preview
@@ -226,7 +227,7 @@ def is_own(request: HttpRequest, batch: Batch) -> bool:
 
 def may_see_codes(request: HttpRequest, batch: Batch) -> bool:
     """A code that waits to be confirmed, or is a duplicate of one in a pool, is as good as money."""
-    return request.user.has_perm("vouchers.view_voucher") or is_own(request, batch)
+    return may_reveal(request) or is_own(request, batch)
 
 
 def seen(form: GenerateForm) -> dict[str, Any]:
@@ -290,7 +291,7 @@ class RejectedLineAdmin(LedgerAdmin[RejectedLine]):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: RejectedLine | None = None) -> bool:
-        return request.user.has_perms(["vouchers.view_batch", "vouchers.view_voucher"])
+        return request.user.has_perm("vouchers.view_batch") and may_reveal(request)
 
     @admin.display(description="kind")
     def kind_badge(self, rejected: RejectedLine) -> SafeString:

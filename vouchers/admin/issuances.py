@@ -23,6 +23,7 @@ from django.utils.timesince import timesince
 from courses.models import Course, Purchase
 from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of, with_note
 from vouchers.admin.deeds import carry_out, chosen, send_again
+from vouchers.admin.erasing import ErasesBuyers
 from vouchers.errors import DeskError
 from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
 from vouchers.models import AddressChange, Delivery, Issuance, Replacement, Voucher
@@ -58,7 +59,7 @@ class WaitingFilter(admin.SimpleListFilter):
 
 
 @admin.register(Issuance)
-class IssuanceAdmin(LedgerAdmin[Issuance]):
+class IssuanceAdmin(ErasesBuyers, LedgerAdmin[Issuance]):
     list_display = [
         "id",
         "course_link",
@@ -69,7 +70,7 @@ class IssuanceAdmin(LedgerAdmin[Issuance]):
     list_filter = ["status", WaitingFilter, "course"]
     search_fields = ["email__iexact", "order_id"]
     search_help_text = "A whole email address or a whole order."
-    actions = ["resend", "return_to_pool"]
+    actions = ["resend", "return_to_pool", "erase_buyer_of"]
     fields = [
         "course_link",
         "email",

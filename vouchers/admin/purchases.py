@@ -21,6 +21,7 @@ from courses.models import Course, PaymentFact, Purchase
 from courses.money import in_words
 from vouchers.admin.base import NOTHING, LedgerAdmin, badge, link_to, minute, page_of, with_note
 from vouchers.admin.deeds import carry_out, chosen
+from vouchers.admin.erasing import ErasesBuyers
 from vouchers.delivery.messages import status_url
 from vouchers.errors import DeskError
 from vouchers.models import Delivery, Issuance
@@ -89,13 +90,13 @@ class RefundForm(forms.Form):
 
 
 @admin.register(Purchase)
-class PurchaseAdmin(LedgerAdmin[Purchase]):
+class PurchaseAdmin(ErasesBuyers, LedgerAdmin[Purchase]):
     list_display = ["buyer", "course_link", "price", "state", "shown_reference"]
     list_filter = [StateFilter, "provider", "course"]
     list_select_related = ["course"]
     search_fields = ["reference", "checkout", "email__iexact"]
     search_help_text = "The provider's whole reference of a payment or a checkout, or a whole email address."
-    actions = ["close"]
+    actions = ["close", "erase_buyer_of"]
     readonly_fields = ["progress", "review_text", "buyer_email", "course_link", "price", "page_link", "refunded"]
 
     def get_urls(self) -> list[URLPattern]:

@@ -25,6 +25,7 @@ from config.admin import may_search
 from courses.models import Purchase
 from vouchers.admin.base import DeskAdmin, page_of
 from vouchers.admin.deeds import carry_out, send_again
+from vouchers.admin.erasing import may_erase
 from vouchers.admin.support_forms import CorrectForm, NoteForm, ReplaceForm
 from vouchers.codes import clean_code
 from vouchers.correcting import correct_address
@@ -45,6 +46,7 @@ from vouchers.support.cases import (
 from vouchers.support.entries import NOTE
 from vouchers.support.searching import SHORTEST_PART, SHOWN, Subject, find_cases
 from vouchers.support.timeline import timeline_of
+from vouchers.tombstones import is_tombstone
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=Model)
@@ -173,8 +175,14 @@ def _may(request: HttpRequest, case: Case) -> dict[str, bool]:
         "return": able(REVOKE) and issuance is not None and possible.can_return(case, issuance),
         "refund": able(REFUND) and able("courses.view_purchase") and bool(purchase and possible.can_refund(purchase)),
         "reveal": able(REVEAL) and voucher is not None,
+        "erase": may_erase(request) and can_be_erased(case),
         "note": _has_any(request, [REFUND, CHANGE]) and not isinstance(case.subject, Voucher),
     }
+
+
+def can_be_erased(case: Case) -> bool:
+    email = "" if isinstance(case.subject, Voucher) else case.subject.email
+    return bool(email) and not is_tombstone(email)
 
 
 def _link(request: HttpRequest, row: Model | None) -> str:
