@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.test import Client
 
 from courses.models import Course, PaymentFact, Purchase
 from tests.conftest import Caller
@@ -174,6 +175,13 @@ class TestWaiting:
 
         assert again is not None
         assert (again.kind, again.email, again.series) == ("waiting", NEW, 2)
+
+    def test_it_shows_the_buyer_where_the_emails_go_now(self, priced: Course, client: Client) -> None:
+        tell(Payment(email=OLD).completed())
+        correct(Issuance.objects.get())
+        page = client.get(f"/purchases/{Purchase.objects.get().token}").content.decode()
+        assert "a***@example.com" in page
+        assert "a***@exmaple.com" not in page
 
     def test_it_tells_the_place_once_for_several_seats(self, priced: Course) -> None:
         tell(Payment(email=OLD, quantity=3, amount=14700).completed())

@@ -24,8 +24,10 @@ STATUSES = [
 
 @dataclass(frozen=True)
 class Progress:
-    """`issued` and `waiting` count seats, `sent` those whose email the mail server took, `unsent` those whose email
-    failed for good. `position` is the place of the first waiting seat in the queue, from 1; None where none waits."""
+    """`issued` and `waiting` count seats, `sent` those whose email the mail server took, `unsent` those whose emails all
+    failed for good or came back. `position` is the place of the first waiting seat in the queue, from 1; None where
+    none waits. `email` is where the emails go: to who holds the seats, once an address was corrected, else to who
+    bought."""
 
     status: str
     issued: int
@@ -33,6 +35,7 @@ class Progress:
     sent: int
     unsent: int
     position: int | None
+    email: str
 
     @property
     def is_over(self) -> bool:
@@ -64,7 +67,14 @@ def progress_of(purchase: Purchase) -> Progress:
         sent=len(sent),
         unsent=len(failed - sent),
         position=waiting[0].position or None if waiting else None,
+        email=_holder(seats) or purchase.email,
     )
+
+
+def _holder(seats: list[Issuance]) -> str:
+    """Empty where several share the seats, or nobody has one."""
+    emails = {seat.email for seat in seats}
+    return emails.pop() if len(emails) == 1 else ""
 
 
 def _holds(seat: Issuance) -> bool:

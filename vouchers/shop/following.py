@@ -41,7 +41,7 @@ def shown(purchase: Purchase) -> dict[str, Any]:
         "is_over": progress.is_over,
         "is_free": is_free,
         "every": LATER if progress.status in ("waiting", "review", "disputed") else SOON,
-        "email": in_outline(purchase.email),
+        "email": in_outline(progress.email),
         "amount": in_words(purchase.amount, purchase.currency),
         "refunded": in_words(purchase.refunded_amount, purchase.currency) if purchase.refunded_amount else "",
     }

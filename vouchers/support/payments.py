@@ -37,18 +37,19 @@ def payment_entries(case: Case, log: Log) -> Iterator[Entry]:
     purchase = case.purchase
     if purchase is None:
         return
-    yield _begun(purchase)
+    yield _begun(purchase, case.facts)
     for fact in _told_once(case.facts):
         yield _fact(fact, purchase)
     yield from _decisions(purchase, log)
 
 
-def _begun(purchase: Purchase) -> Entry:
+def _begun(purchase: Purchase, facts: list[PaymentFact]) -> Entry:
+    """Before anything else of it: providers cut their times to seconds."""
     seats = f"{plural(purchase.quantity, 'seat')} of {purchase.course_id}" if purchase.course_id else "no known course"
     buyer = f" for {purchase.email}" if purchase.email else ""
     began = "Checkout begun" if purchase.began_here else "Payment heard of"
     return Entry(
-        at=purchase.created_at,
+        at=min([purchase.created_at, *(fact.at for fact in facts)]),
         kind="payment",
         what=f"{began}: {seats}{buyer}",
         detail=purchase.reference,
