@@ -24,8 +24,8 @@ STATUSES = [
 
 @dataclass(frozen=True)
 class Progress:
-    """`issued` and `waiting` count seats, `sent` those whose email the mail server took, `unsent` those whose emails all
-    failed for good or came back. `position` is the place of the first waiting seat in the queue, from 1; None where
+    """`issued` and `waiting` count seats, `sent` those whose email the mail server took, `unsent` those whose emails
+    all failed for good or came back. `position` is the place of the first waiting seat in the queue, from 1; None where
     none waits. `email` is where the emails go: to who holds the seats, once an address was corrected, else to who
     bought."""
 
