@@ -204,6 +204,16 @@ def test_a_payment_shows_its_seats(client: Client, course: Course) -> None:
     assert "Waiting, place 1" in shown
 
 
+def test_the_pages_of_the_rows_lead_to_the_timeline(voucher: Voucher, issuance: Issuance) -> None:
+    purchase = PurchaseFactory.create(course=issuance.course)
+    client = log_in("view_voucher", "view_issuance", "view_purchase")
+    for row in (voucher, issuance, purchase):
+        name = f"{row._meta.app_label}/{row._meta.model_name}"
+        assert f'"/admin/support/{row._meta.model_name}/{row.pk}/"' in page(
+            client.get(f"/admin/{name}/{row.pk}/change/")
+        )
+
+
 @pytest.mark.parametrize("address", ["issuance/99/", "voucher/99/", "purchase/00000000-0000-0000-0000-000000000000/"])
 def test_what_does_not_exist_is_not_found(client: Client, address: str) -> None:
     assert client.get(SEARCH + address).status_code == 404
