@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.utils import translation
 from django.views import csrf, defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from vouchers.errors import DeskError
-from vouchers.shop.pages import View, in_buyers_language
+from vouchers.languages import language_of
 
 logger = logging.getLogger("desk.errors")
 
@@ -98,10 +101,11 @@ def _outside_views(request: HttpRequest, status: int, message: str, code: str) -
     return JsonResponse(shape(message, code, request.META.get("REQUEST_ID", "")), status=status)
 
 
-def _page(request: HttpRequest, view: View, *given: Any) -> HttpResponse:
+def _page(request: HttpRequest, view: Callable[..., HttpResponse], *given: Any) -> HttpResponse:
     """Staff read English, buyers their own language."""
     speaks_english = request.path_info.startswith("/admin/")
-    return (view if speaks_english else in_buyers_language(view))(request, *given)
+    with translation.override(settings.LANGUAGE_CODE if speaks_english else language_of(request)):
+        return view(request, *given)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

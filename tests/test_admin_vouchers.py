@@ -240,6 +240,13 @@ def test_it_asks_for_a_reason_before_it_revokes(admin_client: Client, issued: Vo
     assert not LogEntry.objects.exists()
 
 
+def test_it_keeps_the_word_by_which_refunds_are_known_for_refunds(admin_client: Client, issued: Voucher) -> None:
+    refused = admin_client.post(LIST, choose("revoke", issued, reason="refunded"))
+    assert "Say more" in refused.context["form"].errors["reason"][0]
+    issued.refresh_from_db()
+    assert issued.status == "issued"
+
+
 def test_it_revokes_what_is_chosen_and_logs_the_reason(admin_client: Client, issued: Voucher) -> None:
     [available] = make_pool(issued.course, 1)
 

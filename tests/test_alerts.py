@@ -40,7 +40,9 @@ def fail(course: Course, email: str) -> Issuance:
 
 
 def a_day_later() -> None:
-    Delivery.objects.filter(kind="alert").update(created_at=timezone.now() - DAY)
+    yesterday = timezone.now() - DAY
+    Delivery.objects.filter(kind="alert").update(created_at=yesterday)
+    Delivery.objects.filter(alerted_at__isnull=False).update(alerted_at=yesterday)
 
 
 def test_it_tells_of_the_first_at_once_with_the_reason_and_where_to_look(course: Course) -> None:
@@ -108,8 +110,32 @@ def test_an_alert_that_fails_is_no_reason_for_another(course: Course) -> None:
     alert_staff()
     for delivery in claim_due(10):
         record_failure(delivery, "550 no such staff", permanent=True)
-    a_day_later()
     assert alert_staff() == 0
+
+
+def test_what_an_alert_told_of_that_did_not_arrive_is_told_again_the_next_day(course: Course) -> None:
+    fail(course, "ann@example.com")
+    alert_staff()
+    for delivery in claim_due(10):
+        record_failure(delivery, "550 no such staff", permanent=True)
+    a_day_later()
+    assert [alert_staff(), alert_staff()] == [1, 0]
+
+
+def test_an_alert_that_was_withdrawn_keeps_no_other_from_being_told_at_once(course: Course) -> None:
+    issuance = fail(course, "ann@exmaple.com")
+    alert_staff()
+    correct_address(issuance, email="ann@example.com", actor="tests")
+    send_due()
+    fail(course, "bob@example.com")
+    assert alert_staff() == 1
+
+
+def test_it_takes_an_address_once_that_is_named_twice(course: Course, settings: Any) -> None:
+    settings.ALERT_EMAILS = ["desk@shop.example", "desk@shop.example"]
+    fail(course, "ann@example.com")
+    assert alert_staff() == 1
+    assert Delivery.objects.filter(kind="alert").count() == 1
 
 
 def test_it_waits_until_there_is_somebody_to_tell(course: Course, settings: Any) -> None:

@@ -168,8 +168,8 @@ HEALED = {
     ),
     "a batch that counts what is not there": Plant(
         "batches_add_up",
-        r"Batch \d+ \(stored\) counts 14 vouchers, 1 duplicates and 0 malformed lines; there are 9, 0 and 0\.",
-        ("UPDATE vouchers_batch SET inserted = inserted + 5, read = read + 6, duplicates = 1, repeated = 1",),
+        r"Batch \d+ \(stored\) counts 8 vouchers, 1 duplicates and 0 malformed lines; there are 9, 0 and 0\.",
+        ("UPDATE vouchers_batch SET inserted = inserted - 1, duplicates = 1, repeated = 1",),
         also=("summary_adds_up",),
     ),
     "a trigger that is off": Plant(
@@ -206,4 +206,16 @@ def test_it_finds_and_heals(name: str) -> None:
 
     again = doctor("--heal")
     assert "healed" not in again
+    assert books() == before
+
+
+def test_codes_that_are_lost_are_left_to_a_person() -> None:
+    """A count that is made to fit would hide them for ever."""
+    plant("DELETE FROM vouchers_voucher WHERE id = (SELECT min(id) FROM vouchers_voucher WHERE status = 'available')")
+    before = books()
+
+    healed = doctor("--heal")
+
+    assert "may be lost: find out what became of them" in healed
+    assert "\nexit 1: " in healed
     assert books() == before

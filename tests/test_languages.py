@@ -20,9 +20,10 @@ from tests.shop import CHECKOUT, CODE, begun, get, page_of, pay, send, text_of
 from tests.stripe_events import KEY, Payment, event, tell
 from tests.stripe_server import StripeServer, running_stripe_server
 from vouchers.delivery.messages import message_of
+from vouchers.delivery.outbox import resend_voucher
 from vouchers.errors import VoucherNotFound
 from vouchers.languages import known_language
-from vouchers.models import Delivery, Voucher
+from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.payments.facts import Claims
 from vouchers.payments.orders import Order
 from vouchers.payments.paypal.api import _order_body
@@ -163,9 +164,13 @@ class TestEmails:
         tell(Payment().completed())
         return Delivery.objects.get()
 
+    def again(self) -> Delivery:
+        """As one that is queued now."""
+        return resend_voucher(Issuance.objects.get())
+
     def test_it_is_in_the_language_of_the_purchase(self, delivery: Delivery) -> None:
         Purchase.objects.update(language="de")
-        message = message_of(delivery)
+        message = message_of(self.again())
         assert message.subject == "Ihr Gutschein für JavaScript Basics"
         assert "hier ist Ihr Gutschein für JavaScript Basics:" in message.body
         assert '<html lang="de">' in page_in(message)
@@ -173,7 +178,7 @@ class TestEmails:
     def test_a_date_is_the_end_of_a_day_in_a_time_zone_that_is_named(self, delivery: Delivery) -> None:
         assert "It is valid until the end of 5 March 2031 (Europe/Berlin)." in message_of(delivery).body
         Purchase.objects.update(language="de")
-        message = message_of(delivery)
+        message = message_of(self.again())
         assert "Er gilt bis zum Ende des 5. März 2031 (Europe/Berlin)." in message.body
         assert "Ende des <strong>5. März 2031</strong> (Europe/Berlin)." in page_in(message)
 
@@ -183,7 +188,7 @@ class TestEmails:
 
     def test_where_none_is_known_it_is_the_shops_own(self, delivery: Delivery, settings: Settings) -> None:
         settings.SHOP_LANGUAGE = "de"
-        assert message_of(delivery).subject == "Ihr Gutschein für JavaScript Basics"
+        assert message_of(self.again()).subject == "Ihr Gutschein für JavaScript Basics"
 
     def test_a_link_instead_of_the_code_is_a_button(self, course: Course) -> None:
         Course.objects.update(reveal=Course.Reveal.LINK)

@@ -18,6 +18,8 @@ from vouchers.errors import NotResendable, NotReturnable
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.payments.deeds import refundable, return_voucher
 from vouchers.payments.progress import progress_of
+from vouchers.payments.settling import settle
+from vouchers.revoking import revoke_voucher
 
 pytestmark = pytest.mark.django_db
 
@@ -164,6 +166,20 @@ class TestRefund:
         assert first is not None
         Voucher.objects.filter(pk=first.pk).update(status="revoked", revoked_at=first.issued_at)
         tell(payment.refunded(1000))
+        assert statuses() == ["revoked", "issued"]
+
+    def test_a_voucher_that_staff_revoke_later_brings_back_no_seat_that_was_refunded(self, course: Course) -> None:
+        make_pool(course, 3)
+        payment = seats(3)
+        tell(payment.refunded(1000), payment.completed())
+        assert statuses() == ["issued", "issued"]
+        first = Issuance.objects.select_related("voucher").get(unit=1).voucher
+        assert first is not None
+        revoke_voucher(first, reason="Posted in a forum")
+
+        tell(payment.paid_later())
+        settle(Purchase.objects.get())
+
         assert statuses() == ["revoked", "issued"]
 
     @pytest.mark.parametrize(

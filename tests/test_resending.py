@@ -190,6 +190,17 @@ class TestCarryingOut:
         assert carry_out_requests() == 1
         assert not Delivery.objects.exists()
 
+    def test_asked_every_hour_it_sends_three_emails_a_day(self, issuance: Issuance) -> None:
+        """The page is open to everybody: whoever wants to annoy somebody has this much of it."""
+        for hours in range(1, 8):
+            request_for()
+            carry_out_requests()
+            Delivery.objects.update(status="sent", sent_at=timezone.now() - hours * resending.EVERY)
+            for delivery in Delivery.objects.all():
+                delivery.created_at -= dt.timedelta(minutes=61)
+                delivery.save(update_fields=["created_at"])
+        assert Delivery.objects.count() == resending.A_DAY
+
     def test_asked_five_times_in_a_minute_it_sends_one_email(self, issuance: Issuance) -> None:
         for _ in range(5):
             ask()

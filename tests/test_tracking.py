@@ -256,6 +256,7 @@ class TestAmazon:
             "https://sns.eu-west-1.amazonaws.com\t/SimpleNotificationService-1.pem",
             "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem\n",
             "https://s3.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem",
+            "https://sns.s3.amazonaws.com/SimpleNotificationService-1.pem",
             "https://sns.eu-west-1.amazonaws.com/somebody/else.pem",
             "http://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem",
             "https://[sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem",

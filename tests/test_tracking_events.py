@@ -14,9 +14,12 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
+from anymail.signals import AnymailTrackingEvent
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from django.test import Client
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from courses.models import Course
@@ -41,6 +44,7 @@ from tests.factories import queue_emails
 from vouchers.models import Delivery, DeliveryEvent
 from vouchers.tombstones import tombstone_of
 from vouchers.tracking import sns
+from vouchers.tracking.events import time_of
 from vouchers.tracking.fates import decisive
 
 pytestmark = pytest.mark.django_db
@@ -497,3 +501,23 @@ def test_a_whole_life_at_mailgun(settings: Settings, course: Course) -> None:
         seen.append(delivery.state)
     assert seen == ["accepted", "deferred", "delivered", "opened", "opened", "complained"]
     assert delivery.fate_at == AT + 5 * MINUTE
+
+
+@pytest.mark.parametrize("at", [None, dt.datetime(1999, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59)])  # noqa: DTZ001
+def test_a_time_that_is_out_of_the_question_is_ours(at: dt.datetime | None) -> None:
+    event = AnymailTrackingEvent(event_type="delivered", timestamp=at)  # type: ignore[no-untyped-call]
+    assert abs(time_of(event) - timezone.now()) < dt.timedelta(minutes=1)
+
+
+def test_a_time_that_no_clock_can_show_is_refused_and_not_a_fault(sent: Delivery, settings: Settings) -> None:
+    settings.ANYMAIL = {"WEBHOOK_SECRET": "user:password"}
+    body = [{"event": "sent", "time": 10**18, "MessageID": 1}]
+    login = b64encode(b"user:password").decode()
+    answer = Client().post(
+        "/webhooks/email/mailjet/tracking/",
+        json.dumps(body),
+        content_type="application/json",
+        headers={"Authorization": f"Basic {login}"},
+    )
+    assert answer.status_code == 400
+    assert not DeliveryEvent.objects.exists()

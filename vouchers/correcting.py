@@ -30,6 +30,9 @@ def correct_address(issuance: Issuance, *, email: str, actor: str) -> Delivery |
     locked.email = email
     locked.save(update_fields=["email"])
     if locked.voucher_id:
+        # A reminder is due once only: one that nobody was offered yet goes to the right address.
+        once = Delivery.objects.filter(issuance=locked, kind__in=[Delivery.Kind.REMINDER, Delivery.Kind.EXPIRY])
+        once.filter(status=Delivery.Status.QUEUED, attempts=0).update(email=email)
         return queue_again(locked)
     return queue_notice_again(locked.purchase, email) if locked.purchase else None
 

@@ -144,10 +144,10 @@ def _find_of_payment(request: IssueRequest) -> Issuance | None:
     purchase = Purchase.objects.payments().named(request.order_id).filter(of_course).first()
     if purchase is None:
         return None
-    if purchase.email.upper() != request.email.upper():
-        raise IdempotencyKeyReused("This order is a payment of another email.")
     seats = Issuance.objects.select_related("voucher", "course").filter(purchase=purchase).order_by("unit")
     known = seats.exclude(status__in=Issuance.CLOSED).first() or seats.first()
+    if purchase.email.upper() != request.email.upper() and not (known and _is_of(known, request.email)):
+        raise IdempotencyKeyReused("This order is a payment of another email.")
     if known:
         return known
     if purchase.completed_at:
@@ -271,7 +271,9 @@ def fill_waiting(course: Course, *, wait: bool = False) -> int:
     elif not try_lock_name(f"queue {course.pk}"):
         return filled
     while True:
-        waiting = list(Issuance.objects.waiting(course).select_for_update()[:FILL_AT_ONCE])
+        waiting = list(
+            Issuance.objects.waiting(course).select_for_update(of=("self",)).select_related("purchase")[:FILL_AT_ONCE]
+        )
         vouchers = Voucher.objects.lock_some(course, len(waiting)) if waiting else []
         _bind(course, waiting, vouchers)
         filled += len(vouchers)

@@ -77,7 +77,7 @@ def _unwarned(now: dt.datetime) -> QuerySet[Issuance]:
     warnings = Delivery.objects.filter(
         issuance=OuterRef("pk"), kind=Delivery.Kind.EXPIRY, series=OuterRef("code_number")
     )
-    held = Issuance.objects.select_related("course").filter(
+    held = Issuance.objects.select_related("course", "purchase").filter(
         status=Issuance.Status.ISSUED,
         voucher__status=Voucher.Status.ISSUED,
         voucher__held_since=None,

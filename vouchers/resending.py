@@ -9,16 +9,18 @@ import contextlib
 import datetime as dt
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Now
 
 from vouchers.delivery.outbox import resend_voucher
 from vouchers.errors import NotResendable, TooManyGuesses, TooManyRequests
 from vouchers.guesses import Guesser
 from vouchers.models import Delivery, Issuance, ResendRequest, Voucher
 
-# However often somebody asks, a voucher is not emailed again within this time: the page is no way to flood an inbox.
+# However often somebody asks, a voucher is not emailed again within this time, nor more than so often a day: the page
+# is no way to flood an inbox.
 EVERY = dt.timedelta(hours=1)
+A_DAY = 3
 # Requests in one run of the worker, and emails in one transaction; what is left waits for the next one.
 REQUESTS = 100
 CHUNK = 50
@@ -78,4 +80,9 @@ def _rested(issuances: QuerySet[Issuance]) -> QuerySet[Issuance]:
         | Q(sent_at__gt=since),
         issuance=OuterRef("pk"),
     )
-    return issuances.filter(~Exists(recent)).order_by("pk")
+    emails = Delivery.objects.filter(issuance=OuterRef("pk"), created_at__gt=Now() - dt.timedelta(days=1))
+    number = Subquery(emails.order_by().values("issuance").annotate(number=Count("pk")).values("number"))
+    rested = issuances.annotate(emails_of_the_day=Coalesce(number, 0)).filter(
+        ~Exists(recent), emails_of_the_day__lt=A_DAY
+    )
+    return rested.order_by("pk")

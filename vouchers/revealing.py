@@ -66,7 +66,8 @@ def reveal_code(issuance: Issuance) -> str:
 def _still_open(issuance: Issuance, voucher: Voucher) -> QuerySet[Issuance]:
     """Its row, if it holds this very voucher; so the update waits for whoever is just taking it back."""
     valid = Voucher.objects.shown_as(Voucher.Status.ISSUED).filter(pk=voucher.pk, held_since=None)
-    return Issuance.objects.filter(pk=issuance.pk, status=Issuance.Status.ISSUED, voucher__in=valid)
+    held = Issuance.objects.filter(pk=issuance.pk, status=Issuance.Status.ISSUED, voucher__in=valid)
+    return held.filter(email=issuance.email)  # a link ends where the address is corrected
 
 
 def _signer(issuance: Issuance) -> signing.Signer:

@@ -8,6 +8,8 @@ from django.utils import timezone
 from vouchers.errors import NotRevocable
 from vouchers.models import Voucher
 
+REFUNDED = "Refunded"  # the reason that a refund gives, and nobody else
+
 
 @transaction.atomic
 def revoke_voucher(voucher: Voucher, *, reason: str) -> None:

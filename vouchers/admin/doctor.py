@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from vouchers.admin.base import NOTHING, LedgerAdmin, link_to, minute
 from vouchers.admin.live import live_page
 from vouchers.doctor.check import Check
-from vouchers.doctor.rounds import CHECKS, Finding, ask_for_checkup, heal, is_running
+from vouchers.doctor.rounds import CHECKS, Finding, ask_for_checkup, check_up, heal, is_running
 from vouchers.errors import DeskError
 from vouchers.models import Checkup
 from vouchers.support.people import people_of
@@ -115,10 +115,12 @@ def _do(request: HttpRequest) -> None:
     if not request.user.has_perm("vouchers.add_checkup"):
         raise PermissionDenied
     actor = f"user:{request.user.pk}"
-    said = _heal(request, request.POST["heal"], actor) if "heal" in request.POST else "Asked for."
-    checkup = ask_for_checkup(actor)
     checkups = cast("LedgerAdmin[Checkup]", admin.site.get_model_admin(Checkup))
-    checkups.log_change(request, checkup, said)
+    if "heal" in request.POST:
+        # Before the books are gone through again, which may take long or fail.
+        found = Checkup.objects.first() or check_up(actor)
+        checkups.log_change(request, found, _heal(request, request.POST["heal"], actor))
+    checkups.log_change(request, ask_for_checkup(actor), "Asked for.")
 
 
 def _heal(request: HttpRequest, name: str, actor: str) -> str:

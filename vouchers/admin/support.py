@@ -26,6 +26,7 @@ from courses.models import Purchase
 from vouchers.admin.base import DeskAdmin, page_of
 from vouchers.admin.deeds import carry_out, send_again
 from vouchers.admin.erasing import may_erase
+from vouchers.admin.revealing import may_reveal
 from vouchers.admin.support_forms import CorrectForm, NoteForm, ReplaceForm
 from vouchers.codes import clean_code
 from vouchers.correcting import correct_address
@@ -44,7 +45,7 @@ from vouchers.support.cases import (
     voucher_of_purchase,
 )
 from vouchers.support.entries import NOTE
-from vouchers.support.searching import SHORTEST_PART, SHOWN, Subject, find_cases
+from vouchers.support.searching import AROUND, SHORTEST_PART, SHOWN, Subject, find_cases
 from vouchers.support.timeline import timeline_of
 from vouchers.tombstones import is_tombstone
 
@@ -86,7 +87,7 @@ def _has_any(request: HttpRequest, permissions: Iterable[str]) -> bool:
 @require_GET
 def search_view(request: HttpRequest) -> HttpResponse:
     term = request.GET.get("q", "").strip()
-    found = find_cases(term)
+    found = find_cases(term, any_part=may_reveal(request))
     if len(found.hits) == 1 and not found.has_more:
         return redirect(case_page(found.hits[0].subject))
     hits = [(hit, case_page(hit.subject)) for hit in found.hits]
@@ -99,7 +100,7 @@ def search_view(request: HttpRequest) -> HttpResponse:
 def find_view(request: HttpRequest) -> HttpResponse:
     """Where the search box leads: by POST, because a whole code does not belong into an address."""
     term = request.POST.get("q", "").replace("\x00", "").strip()
-    voucher = Voucher.objects.with_code(clean_code(term)).first()
+    voucher = Voucher.objects.with_code(clean_code(term).strip(AROUND)).first()
     if voucher:
         return redirect(case_page(voucher))
     return redirect(f"{reverse('admin:support_search')}?{urlencode({'q': term})}")

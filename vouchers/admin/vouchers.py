@@ -30,7 +30,7 @@ from vouchers.admin.revealing import SAW_CODE, MaskedAdmin, may_reveal
 from vouchers.codes import clean_code, fault_of
 from vouchers.masking import mask_code
 from vouchers.models import Batch, Delivery, Issuance, RedeemAttempt, Redemption, Voucher
-from vouchers.revoking import revoke_voucher
+from vouchers.revoking import REFUNDED, revoke_voucher
 
 FATE = ("issued_to", "issued_at", "redeemed_at", "revoked_at", "revoked_reason", "held_since")
 
@@ -41,6 +41,12 @@ class RevokeForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "vTextField", "autofocus": True}),
         help_text="Kept with the voucher and in the log; the buyer does not see it.",
     )
+
+    def clean_reason(self) -> str:
+        reason: str = self.cleaned_data["reason"]
+        if reason.casefold() == REFUNDED.casefold():
+            raise forms.ValidationError("Refunds write just this by themselves. Say more, such as: Refunded in cash.")
+        return reason
 
 
 class ShownStatusFilter(admin.SimpleListFilter):

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
 from vouchers.api.documents import IDEMPOTENCY_KEY, OF_A_BODY, VoucherDocument, refusals, voucher_document
 from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher, note_told
+from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Issuance, Voucher
 
 
@@ -72,20 +73,28 @@ class IssueVoucher(DeskView):
                 order_id=body.get("orderId") or "",
                 caller=caller_of(request),
                 idempotency_key=idempotency_key_of(request),
-                tells_code=True,
+                tells_code=sees_codes(request),
             )
         )
-        return answer(result)
+        return answer(result, tells_code=sees_codes(request))
 
 
-def answer(result: IssueResult) -> Response:
+def sees_codes(request: Request) -> bool:
+    """Programs, and staff with the permission to see whole codes; others of staff are answered with a masked one."""
+    return isinstance(request.auth, ApiKey) or request.user.has_perm("vouchers.reveal_voucher")
+
+
+def answer(result: IssueResult, *, tells_code: bool) -> Response:
     issuance = result.issuance
     if issuance.voucher is None and not (position := issuance.position):
         issuance = Issuance.objects.select_related("voucher", "course").get(pk=issuance.pk)  # filled since
     if issuance.voucher is None:
         message = f"The pool of {issuance.course.name} is empty; {issuance.email} is number {position} in the queue."
         return Response({"status": "waiting", "message": message, "position": position}, status=202)
-    note_told(issuance)
+    if tells_code:
+        note_told(issuance)
+    else:
+        issuance.voucher.code = mask_code(issuance.voucher.code)
     message = f"A voucher for {issuance.course.name} is issued to {issuance.email} and sent by email."
     now = issuance.voucher.shown_status
     if now != Voucher.Status.ISSUED:

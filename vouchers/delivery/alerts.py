@@ -13,7 +13,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.db import transaction
-from django.db.models import Max, Q
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -24,6 +24,8 @@ from vouchers.models import Delivery
 
 EVERY = dt.timedelta(days=1)
 LISTED = 50
+# Needless by the time it was to be sent, so nobody was told of anything by it.
+WITHDRAWN = Q(status=Delivery.Status.FAILED, attempts=0)
 
 
 @transaction.atomic
@@ -31,12 +33,12 @@ def alert_staff() -> int:
     """Queues what staff are to be told now; returns of how many courses. Several of these at once do it once."""
     if not try_lock_name("alerts"):
         return 0
-    news = Delivery.objects.undelivered().filter(alerted_at=None)
+    news = Delivery.objects.undelivered().filter(Q(alerted_at=None) | ~Exists(_alerts_of_it()))
     courses = {course for pair in news.values_list("issuance__course", "purchase__course") for course in pair if course}
     told_lately = Delivery.objects.filter(
         kind=Delivery.Kind.ALERT, course__in=courses, created_at__gt=Now() - EVERY
-    ).values_list("course", flat=True)
-    due = sorted(courses - {*told_lately})
+    ).exclude(WITHDRAWN)
+    due = sorted(courses - {*told_lately.values_list("course_id", flat=True)})
     recipients = staff_emails() if due else []
     if not recipients:
         return 0
@@ -46,10 +48,18 @@ def alert_staff() -> int:
     return len(due)
 
 
+def _alerts_of_it() -> QuerySet[Delivery]:
+    """The alerts that told of an undelivered email, but for those that did not arrive themselves: what they told of is
+    told again the next day. Alerts are made in the transaction that writes `alerted_at`."""
+    course = Q(course=OuterRef("issuance__course")) | Q(course=OuterRef("purchase__course"))
+    alerts = Delivery.objects.filter(course, kind=Delivery.Kind.ALERT, created_at__gte=OuterRef("alerted_at"))
+    return alerts.exclude(status=Delivery.Status.FAILED)
+
+
 def staff_emails() -> list[str]:
     """`ALERT_EMAILS`; where that is not set, whoever of staff has an email and may see the deliveries."""
     if settings.ALERT_EMAILS:
-        return list(settings.ALERT_EMAILS)
+        return sorted({*settings.ALERT_EMAILS})
     may_see = Permission.objects.filter(codename="view_delivery", content_type__app_label="vouchers")
     users = get_user_model().objects.filter(is_active=True, is_staff=True).exclude(email="")
     permitted = Q(is_superuser=True) | Q(user_permissions__in=may_see) | Q(groups__permissions__in=may_see)
@@ -61,7 +71,12 @@ def _queue(course: str, recipients: Iterable[str]) -> None:
     series = (earlier.aggregate(last=Max("series"))["last"] or 0) + 1
     Delivery.objects.bulk_create(
         Delivery(
-            kind=Delivery.Kind.ALERT, course_id=course, series=series, email=recipient, message_id=new_message_id()
+            kind=Delivery.Kind.ALERT,
+            course_id=course,
+            series=series,
+            email=recipient,
+            message_id=new_message_id(),
+            language=settings.LANGUAGE_CODE,  # as the admin
         )
         for recipient in recipients
     )

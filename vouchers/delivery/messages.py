@@ -7,13 +7,14 @@ from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
+from django.db.models import Exists, OuterRef
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
 
 from courses.models import Purchase
 from vouchers.delivery.alerts import news_for_staff
-from vouchers.models import Delivery, Issuance, Voucher
+from vouchers.models import Delivery, Issuance, Replacement, Voucher
 from vouchers.revealing import reveal_url
 from vouchers.tombstones import is_tombstone
 
@@ -33,8 +34,8 @@ def message_of(delivery: Delivery) -> EmailMultiAlternatives:
     """
     if is_tombstone(delivery.email):
         raise Pointless("Not sent: the address was erased.")
-    context, language = _about(delivery)
-    with translation.override(delivery.language or language or settings.SHOP_LANGUAGE):
+    context = _about(delivery)
+    with translation.override(delivery.language or settings.SHOP_LANGUAGE):
         return _message(delivery, context)
 
 
@@ -58,8 +59,8 @@ def _message(delivery: Delivery, context: dict[str, Any]) -> EmailMultiAlternati
     return message
 
 
-def _about(delivery: Delivery) -> tuple[dict[str, Any], str]:
-    """What the templates of its kind need, and the language of its buyer, empty where that is not known."""
+def _about(delivery: Delivery) -> dict[str, Any]:
+    """What the templates of its kind need."""
     if delivery.issuance_id is not None:
         return _about_voucher(delivery, delivery.issuance_id)
     if delivery.purchase_id is not None:
@@ -67,18 +68,22 @@ def _about(delivery: Delivery) -> tuple[dict[str, Any], str]:
     return _about_course(delivery)
 
 
-def _about_voucher(delivery: Delivery, issuance_id: int) -> tuple[dict[str, Any], str]:
-    issuance = Issuance.objects.select_related("voucher__course", "purchase").get(pk=issuance_id)
+def _about_voucher(delivery: Delivery, issuance_id: int) -> dict[str, Any]:
+    replaced = Replacement.objects.filter(issuance=OuterRef("pk"), replaced_at__gt=delivery.created_at)
+    issuances = Issuance.objects.select_related("voucher__course", "purchase").annotate(is_replaced=Exists(replaced))
+    issuance = issuances.get(pk=issuance_id)
     voucher = issuance.voucher
     if issuance.status != Issuance.Status.ISSUED or voucher is None:
         raise Pointless(f"Not sent: the issuance is {issuance.get_status_display().lower()}.")
+    if issuance.is_replaced:  # type: ignore[attr-defined]  # annotated
+        raise Pointless("Not sent: the code was replaced.")  # or its Message-ID would stand over two codes
     if delivery.email != issuance.email:
         raise Pointless("Not sent: the address was corrected.")
     if voucher.shown_status != Voucher.Status.ISSUED:
         raise Pointless(f"Not sent: the voucher is {voucher.shown_status}.")
     if voucher.held_since:
         raise OnHold("Not sent yet: the voucher is on hold, its payment is disputed.")
-    context = {
+    return {
         "course": voucher.course,
         "voucher": voucher,
         "code": voucher.code if delivery.carries_code else "",
@@ -87,31 +92,28 @@ def _about_voucher(delivery: Delivery, issuance_id: int) -> tuple[dict[str, Any]
         "checkout_url": settings.BASE_URL + reverse("checkout", args=[voucher.course_id]),
         "status_url": status_url(issuance.purchase) if issuance.purchase else "",
     }
-    return context, issuance.purchase.language if issuance.purchase else ""
 
 
-def _about_purchase(delivery: Delivery) -> tuple[dict[str, Any], str]:
+def _about_purchase(delivery: Delivery) -> dict[str, Any]:
     purchase = Purchase.objects.select_related("course").get(deliveries=delivery)
     seats = Issuance.objects.filter(purchase=purchase)
     waiting = seats.filter(status=Issuance.Status.WAITING)
-    if delivery.kind == Delivery.Kind.WAITING and not waiting.exists():
-        raise Pointless("Not sent: nobody waits any more.")
-    context = {
+    if delivery.kind == Delivery.Kind.WAITING and not waiting.filter(email__iexact=delivery.email).exists():
+        raise Pointless("Not sent: nobody waits there any more.")
+    return {
         "course": purchase.course,
         "purchase": purchase,
         "waiting": waiting.count(),
         "issued": seats.filter(status=Issuance.Status.ISSUED).count(),
         "status_url": status_url(purchase),
     }
-    return context, purchase.language
 
 
-def _about_course(delivery: Delivery) -> tuple[dict[str, Any], str]:
-    """Staff read English, as the admin does."""
+def _about_course(delivery: Delivery) -> dict[str, Any]:
     news = news_for_staff(delivery)
     if not news["undelivered"]:
         raise Pointless("Not sent: nothing is undelivered any more.")
-    return news, "en"
+    return news
 
 
 def status_url(purchase: Purchase) -> str:

@@ -15,8 +15,10 @@ from django.utils import timezone
 
 from courses.models import Course, Purchase
 from vouchers.errors import NotResendable
+from vouchers.locks import lock_names
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.models.delivery import DeliveryQuerySet
+from vouchers.tombstones import is_tombstone
 
 # A sender answers for what it took within this time, or somebody else sends it again.
 LEASE = dt.timedelta(minutes=5)
@@ -25,6 +27,7 @@ BACKOFF = [dt.timedelta(seconds=s) for s in (5, 15, 60, 120, 300, 600, 1800, 360
 # How long to wait for a mail server that is away or wants none of us; see `postpone`.
 POSTPONED_AT_LEAST = BACKOFF[0]
 POSTPONED_AT_MOST = dt.timedelta(minutes=10)
+NEWS_SECONDS = 10
 
 
 def queue_email(issuance: Issuance) -> Delivery:
@@ -40,32 +43,51 @@ def queue_emails(course: Course, issuances: Sequence[Issuance]) -> None:
 
 
 def email_of(issuance: Issuance, course: Course, kind: Delivery.Kind = Delivery.Kind.VOUCHER) -> Delivery:
-    """An email about a voucher, not stored yet. Whether it carries the code is settled here, so that a repeat of it is
-    the same email whatever becomes of the course's setting."""
+    """An email about a voucher, not stored yet. Whether it carries the code, and its language, are settled here, so
+    that a repeat of it is the same email whatever becomes of the course's setting and the purchase."""
     return Delivery(
         issuance=issuance,
         kind=kind,
         email=issuance.email,
         message_id=new_message_id(),
         carries_code=course.reveal == Course.Reveal.EMAIL,
+        language=language_for(issuance.purchase),
     )
+
+
+def language_for(purchase: Purchase | None) -> str:
+    """That of its buyer where it is known, else the shop's own."""
+    return (purchase.language if purchase else "") or str(settings.SHOP_LANGUAGE)
 
 
 def queue_notice(purchase: Purchase, kind: Delivery.Kind) -> None:
     """Tells the buyer something about a purchase as a whole, once, in the transaction that made it so."""
     Delivery.objects.get_or_create(
-        purchase=purchase, kind=kind, series=1, defaults={"email": purchase.email, "message_id": new_message_id()}
+        purchase=purchase,
+        kind=kind,
+        series=1,
+        defaults={
+            "email": purchase.email,
+            "message_id": new_message_id(),
+            "language": language_for(purchase),
+        },
     )
 
 
 def queue_notice_again(purchase: Purchase, email: str) -> Delivery:
     """The place in the queue once more, to another address; once for all seats of a purchase that go there now."""
+    lock_names(f"news of {purchase.pk}", seconds=NEWS_SECONDS)
     news = Delivery.objects.filter(purchase=purchase, kind=Delivery.Kind.WAITING)
     if queued := news.filter(email=email, status=Delivery.Status.QUEUED).first():
         return queued
     last = news.aggregate(last=Max("series"))["last"] or 0
     return Delivery.objects.create(
-        purchase=purchase, kind=Delivery.Kind.WAITING, series=last + 1, email=email, message_id=new_message_id()
+        purchase=purchase,
+        kind=Delivery.Kind.WAITING,
+        series=last + 1,
+        email=email,
+        message_id=new_message_id(),
+        language=language_for(purchase),
     )
 
 
@@ -77,11 +99,17 @@ def send_postponed(issuances: QuerySet[Issuance]) -> None:
 @transaction.atomic
 def resend_voucher(issuance: Issuance, *, language: str = "") -> Delivery:
     """Queues the voucher's email once more, as an email of its own. Raises `NotResendable`."""
-    locked = Issuance.objects.select_for_update(of=("self",)).select_related("voucher", "course").get(pk=issuance.pk)
+    locked = (
+        Issuance.objects.select_for_update(of=("self",))
+        .select_related("voucher", "course", "purchase")
+        .get(pk=issuance.pk)
+    )
     if locked.voucher is None or locked.status != Issuance.Status.ISSUED:
         raise NotResendable(f"Issuance {locked.pk} holds no voucher that could be sent.")
     if locked.voucher.shown_status != Voucher.Status.ISSUED:
         raise NotResendable(f"The voucher of issuance {locked.pk} is {locked.voucher.shown_status}.")
+    if is_tombstone(locked.email):
+        raise NotResendable(f"The address of issuance {locked.pk} was erased.")
     if locked.voucher.held_since:
         raise NotResendable(f"The voucher of issuance {locked.pk} is on hold: its payment is disputed.")
     return queue_again(locked, language=language)
@@ -91,7 +119,7 @@ def queue_again(issuance: Issuance, *, language: str = "") -> Delivery:
     """The next email of a locked issuance, as it is owed now: to its address, with its voucher."""
     last = issuance.deliveries.filter(kind=Delivery.Kind.VOUCHER).aggregate(last=Max("series"))["last"] or 0
     delivery = email_of(issuance, issuance.course)
-    delivery.series, delivery.language = last + 1, language
+    delivery.series, delivery.language = last + 1, language or delivery.language
     delivery.save(force_insert=True)
     return delivery
 

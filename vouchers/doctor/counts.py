@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from courses.models import Course
 from vouchers.doctor.check import Check, HealableCheck, Row
+from vouchers.errors import NotHealable
 from vouchers.models import Batch, RejectedLine
 from vouchers.summary import with_counts
 
@@ -42,6 +43,8 @@ class BatchesAddUp(HealableCheck):
         if batch.status != Batch.Status.STORED:
             return
         inserted = batch.vouchers.count()
+        if inserted < batch.inserted:
+            raise NotHealable(f"Codes of batch {batch.pk} may be lost: find out what became of them, and upload them.")
         duplicates = batch.rejected_lines.filter(kind=RejectedLine.Kind.DUPLICATE).count()
         invalid = batch.rejected_lines.filter(kind=RejectedLine.Kind.INVALID).count()
         Batch.objects.filter(pk=batch.pk).update(

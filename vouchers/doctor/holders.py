@@ -30,8 +30,12 @@ class IssuedIsOwed(HealableCheck):
         """Writes the issuance for the holder. Where a payment of theirs lacks a seat, this is it: nobody is to be given
         another voucher for it."""
         purchase = _purchase_lacking_a_seat(Voucher.objects.get(pk=row["key"]))
+        unit = None
         if purchase:
             lock_payment(purchase)
+            unit = _missing_unit(purchase)
+        if unit is None:
+            purchase = None  # somebody else filled it in the meantime
         voucher = Voucher.objects.select_for_update(of=("self",)).select_related("course").get(pk=row["key"])
         if not self.has(voucher.pk):
             return
@@ -43,7 +47,7 @@ class IssuedIsOwed(HealableCheck):
             issued_at=voucher.issued_at,
             caller=DOCTOR,
             purchase=purchase,
-            unit=_missing_unit(purchase) if purchase else None,
+            unit=unit,
         )
         issuance.save(force_insert=True)
         if not is_tombstone(issuance.email):
@@ -111,6 +115,7 @@ def _purchase_lacking_a_seat(voucher: Voucher) -> Purchase | None:
     return Purchase.objects.get(pk=rows[0]["key"]) if rows else None
 
 
-def _missing_unit(purchase: Purchase) -> int:
+def _missing_unit(purchase: Purchase) -> int | None:
+    """Of a locked purchase."""
     taken = {*Issuance.objects.filter(purchase=purchase).values_list("unit", flat=True)}
-    return next(unit for unit in range(1, purchase.quantity + 2) if unit not in taken)
+    return next((unit for unit in range(1, purchase.quantity + 1) if unit not in taken), None)

@@ -9,6 +9,7 @@ from vouchers.doctor.check import Check, HealableCheck, Row
 from vouchers.errors import NotHealable
 from vouchers.models import Issuance, Voucher
 from vouchers.payments.settling import settle
+from vouchers.revoking import REFUNDED
 
 
 def _listed(currencies: frozenset[str]) -> str:
@@ -91,7 +92,8 @@ class SeatsIssued(SettlingCheck):
         CROSS JOIN LATERAL (
             SELECT count(*) AS seats FROM vouchers_issuance i LEFT JOIN vouchers_voucher v ON v.id = i.voucher_id
             WHERE i.purchase_id = p.id
-                AND (i.status = 'cancelled' OR v.status = 'revoked' AND v.revoked_reason = 'Refunded')
+                AND (i.status = 'cancelled'
+                    OR i.status = 'issued' AND v.status = 'revoked' AND v.revoked_reason = '{REFUNDED}')
         ) AS gone
         WHERE p.completed_at IS NOT NULL AND p.quantity > coalesce(s.known, 0)
             AND p.quantity - coalesce(s.known, 0) > greatest(0, {SEATS_TAKEN_BACK} - gone.seats)

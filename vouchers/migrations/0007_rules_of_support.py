@@ -25,9 +25,15 @@ VOUCHER_BEFORE = function(RULES_BEFORE, "vouchers_voucher_rules")
 ACCOUNTED_BEFORE = function(RULES_BEFORE, "vouchers_voucher_is_accounted_for")
 ISSUANCE_BEFORE = function(RULES_BEFORE, "vouchers_issuance_rules")
 
-# Back to the pool only what nobody saw: not on the page of its link, not in an answer to a program, in no email.
+# Back to the pool only what nobody saw: not on the page of its link, not in an answer to a program, in no email, and what
+# nobody has typed at a checkout since it was issued.
 VOUCHER = changed(
-    changed(VOUCHER_BEFORE, "i.seen_at IS NULL", "i.seen_at IS NULL AND i.told_at IS NULL"),
+    changed(
+        VOUCHER_BEFORE,
+        "i.seen_at IS NULL",
+        "i.seen_at IS NULL AND i.told_at IS NULL AND NOT EXISTS (SELECT FROM vouchers_redeemattempt a"
+        " WHERE a.voucher_id = OLD.id AND a.last_at >= OLD.issued_at)",
+    ),
     "d.issuance_id = i.id AND d.attempts > 0",
     "d.issuance_id = i.id AND d.attempts > 0 AND d.carries_code",
 )

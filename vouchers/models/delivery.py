@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 
 from courses.models import Course, Purchase
+from vouchers.models.history import AddressChange
 from vouchers.models.issuance import Issuance
 from vouchers.models.voucher import Voucher
 from vouchers.tombstones import TOMBSTONES
@@ -26,17 +27,26 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         return self.filter(Q(status=Delivery.Status.FAILED) | Q(fate__in=Delivery.LOST))
 
     def undelivered(self) -> Self:
-        """Emails that a buyer did not get and still needs: the last one of a voucher that is neither seen, redeemed
-        nor withdrawn, and the news of a waiting seat."""
-        newer = Delivery.objects.filter(issuance=OuterRef("issuance"), pk__gt=OuterRef("pk"))
+        """Emails that a buyer did not get and still needs: the last one that brings a voucher, neither seen, redeemed
+        nor withdrawn, unless a reminder of it arrived since; and the news of a waiting seat."""
+        newer = Delivery.objects.filter(
+            Q(kind=Delivery.Kind.VOUCHER) | Q(fate__in=Delivery.ARRIVED),
+            issuance=OuterRef("issuance"),
+            pk__gt=OuterRef("pk"),
+        )
         # Looked up for each of the few, or the planner reads every issued voucher there is.
         valid = Voucher.objects.shown_as(Voucher.Status.ISSUED).filter(pk=OuterRef("issuance__voucher"))
-        voucher = Q(Exists(valid), issuance__status=Issuance.Status.ISSUED, issuance__seen_at=None)
+        # What somebody saw at another address is none of this holder's.
+        moved = AddressChange.objects.filter(
+            issuance=OuterRef("issuance"), changed_at__gt=OuterRef("issuance__seen_at")
+        )
+        unseen = Q(issuance__seen_at=None) | Exists(moved)
+        held = Q(Exists(valid), kind=Delivery.Kind.VOUCHER, issuance__status=Issuance.Status.ISSUED)
         waiting = Issuance.objects.filter(
             purchase=OuterRef("purchase"), status=Issuance.Status.WAITING, email__iexact=OuterRef("email")
         )
         news = Q(Exists(waiting), kind=Delivery.Kind.WAITING)
-        return self.in_trouble().exclude(email__endswith=TOMBSTONES).filter(Q(voucher, ~Exists(newer)) | news)
+        return self.in_trouble().exclude(email__endswith=TOMBSTONES).filter(held & unseen & ~Exists(newer) | news)
 
     def of_course(self, course: Course | str | OuterRef) -> Self:
         """What buyers of a course are or were sent."""
@@ -74,6 +84,7 @@ class Delivery(models.Model):
 
     # Fates with which the buyer has not got it.
     LOST = (Fate.BOUNCED, Fate.FAILED)
+    ARRIVED = (Fate.DELIVERED, Fate.OPENED, Fate.COMPLAINED)
     ACCEPTED = "accepted"  # sent, and nothing heard of it since
     STATES = [
         (Status.QUEUED, "Queued"),

@@ -78,6 +78,8 @@ def return_voucher(issuance: Issuance) -> None:
     Whether it was seen is for the database to say (docs/decisions/0001).
     """
     voucher = Voucher.objects.select_for_update().filter(issuances=issuance).first()
+    if issuance.status == Issuance.Status.RETURNED:
+        raise NotReturnable(f"The code of issuance {issuance.pk} went back into the pool before.")
     if voucher is None or voucher.status != Voucher.Status.REVOKED:
         raise NotReturnable(f"Issuance {issuance.pk} has no revoked voucher. Refund or revoke it first.")
     try:

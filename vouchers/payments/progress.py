@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from django.db.models import F
+
 from courses.models import Purchase
 from vouchers.errors import PurchaseNotFound
 from vouchers.models import Delivery, Issuance, Voucher
@@ -90,7 +92,8 @@ def _emailed(seats: list[Issuance]) -> tuple[set[int], set[int]]:
     sent: set[int] = set()
     lost: set[int] = set()
     on_its_way: set[int] = set()
-    for delivery in Delivery.objects.filter(issuance__in=seats):
+    brings = Delivery.objects.filter(issuance__in=seats, kind=Delivery.Kind.VOUCHER, email=F("issuance__email"))
+    for delivery in brings:
         if delivery.state in Delivery.LOST:
             lost.add(delivery.issuance_id or 0)
         elif delivery.status == Delivery.Status.SENT:

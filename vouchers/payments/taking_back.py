@@ -13,7 +13,7 @@ from courses.models import PaymentFact, Purchase
 from courses.money import seats_for
 from vouchers.errors import NotRevocable
 from vouchers.models import Issuance, Voucher
-from vouchers.revoking import revoke_voucher
+from vouchers.revoking import REFUNDED, revoke_voucher
 
 Kind = PaymentFact.Kind
 SINGLE_REFUND = ("re_", "pyr_")  # Stripe's ids of refunds; under a charge's id stands the sum of its refunds
@@ -61,9 +61,11 @@ def take_back(purchase: Purchase, unissued: int) -> Taken:
     """Takes back the seats that the refunded amount stands for; of a locked purchase, `unissued` of whose seats have
     neither a voucher nor a place in the queue."""
     seats = _locked_seats(purchase)
-    due = max(0, seats_taken_back(purchase) - sum(map(_is_closed, seats)))
+    refunded, closed = sum(map(_is_refunded, seats)), sum(map(_is_closed, seats))
+    due = max(0, seats_taken_back(purchase) - refunded)
     never_issued = min(due, unissued)
-    due -= never_issued
+    # Not before: what staff give up later must not bring back a seat that was refunded before it was issued.
+    due = max(0, due - never_issued - (closed - refunded))
     for seat in sorted(filter(_is_open, seats), key=lambda seat: seat.status != Issuance.Status.WAITING):
         if due and _take(seat):
             due -= 1
@@ -83,6 +85,13 @@ def _is_closed(seat: Issuance) -> bool:
     return revoked or seat.status in Issuance.CLOSED
 
 
+def _is_refunded(seat: Issuance) -> bool:
+    """Taken back by a refund or a lost dispute, and not by staff."""
+    if seat.voucher is None or seat.status != Issuance.Status.ISSUED:
+        return seat.status == Issuance.Status.CANCELLED
+    return seat.voucher.status == Voucher.Status.REVOKED and seat.voucher.revoked_reason == REFUNDED
+
+
 def _is_open(seat: Issuance) -> bool:
     return not _is_closed(seat)
 
@@ -92,7 +101,7 @@ def _take(seat: Issuance) -> bool:
         Issuance.objects.filter(pk=seat.pk).update(status=Issuance.Status.CANCELLED)
         return True
     try:
-        revoke_voucher(seat.voucher, reason="Refunded")
+        revoke_voucher(seat.voucher, reason=REFUNDED)
     except NotRevocable:
         return False
     return True

@@ -54,7 +54,12 @@ def _forget_bodies(days: int) -> int:
         return 0
     kept = KeptEmail.objects.filter(kept_at__lt=_ago(days)).exclude(text=OLD_BODY, html="")
     reasons = DeliveryEvent.objects.filter(recorded_at__lt=_ago(days)).exclude(reason="")
-    return _update(kept, text=OLD_BODY, html="") + _update(reasons, reason="")
+    said = Delivery.objects.filter(created_at__lt=_ago(days)).exclude(fate_reason="", last_error="")
+    return (
+        _update(kept, text=OLD_BODY, html="")
+        + _update(reasons, reason="")
+        + _update(said, fate_reason="", last_error="")
+    )
 
 
 def _forget_attempts(days: int) -> int:

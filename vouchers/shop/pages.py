@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
+from django.utils.http import escape_leading_slashes
 
 from vouchers.errors import DeskError
 from vouchers.languages import chosen_language, known_language, language_of, speaking
@@ -54,7 +55,7 @@ def in_buyers_language(view: View) -> View:
 
 def _remember(request: HttpRequest, language: str) -> HttpResponse:
     """Back to the same page, which finds the choice in the cookie. Nothing else of the address is kept or followed."""
-    response = HttpResponseRedirect(request.path)
+    response = HttpResponseRedirect(escape_leading_slashes(request.path))
     response.set_cookie(
         settings.LANGUAGE_COOKIE_NAME,
         language,

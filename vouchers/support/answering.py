@@ -10,7 +10,7 @@ from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.support.cases import Case
 from vouchers.support.entries import last_day, moment, plural
 from vouchers.support.places import place_of
-from vouchers.support.states import State, state_of_issuance, state_of_purchase, state_of_voucher
+from vouchers.support.states import State, deciding, state_of_issuance, state_of_purchase, state_of_voucher
 
 
 def answer_of(case: Case) -> State:
@@ -19,7 +19,7 @@ def answer_of(case: Case) -> State:
         return answer_of_issuance(case.subject, _last_email(case, case.subject))
     if isinstance(case.subject, Purchase):
         return _answer_of_purchase(case, case.subject)
-    return _answer_of_voucher(case.subject)
+    return _answer_of_voucher(case.subject, was_owed=bool(case.seats))
 
 
 def answer_of_issuance(issuance: Issuance, email: Delivery | None) -> State:
@@ -33,7 +33,7 @@ def answer_of_issuance(issuance: Issuance, email: Delivery | None) -> State:
         returned = f" on {moment(issuance.returned_at)}" if issuance.returned_at else ""
         return State("bad", f"The code went back into the pool{returned}: nothing is owed any more.")
     if voucher.shown_status != Voucher.Status.ISSUED or voucher.held_since:
-        return _answer_of_voucher(voucher)
+        return _answer_of_voucher(voucher, was_owed=True)
     issued = f"Issued on {moment(issuance.issued_at)}" if issuance.issued_at else "Issued"
     seen = f"seen {_time(issuance)}" if issuance.seen_at else ""
     if email and not email.carries_code and not seen:
@@ -71,9 +71,9 @@ def _email_in_words(email: Delivery | None) -> str:
             return f"email {email.state_in_words.lower()}{when}{reason}"
 
 
-def _answer_of_voucher(voucher: Voucher) -> State:
+def _answer_of_voucher(voucher: Voucher, *, was_owed: bool) -> State:
     kind = state_of_voucher(voucher).kind
-    never = "" if voucher.issued_to else ", never issued to anybody"
+    never = "" if voucher.issued_to or was_owed else ", never issued to anybody"
     if voucher.redeemed_at:
         return State(kind, f"Redeemed on {moment(voucher.redeemed_at)}{never}.")
     if voucher.revoked_at:
@@ -93,7 +93,8 @@ def _answer_of_purchase(case: Case, purchase: Purchase) -> State:
     states = Counter(_seat_in_words(case, seat) for seat in case.seats)
     seats = "; ".join(f"{number} {words}" for words, number in states.items())
     lost = any(state_of_issuance(seat, _last_email(case, seat)).kind == "bad" for seat in case.seats)
-    of_seats = f" Of its seats: {seats}." if seats else ""
+    which = f"first {len(case.seats)} " if case.has_more_seats else ""
+    of_seats = f" Of its {which}seats: {seats}." if seats else ""
     return State("bad" if lost else state.kind, f"{state.words}, {price}, {when}.{of_seats}")
 
 
@@ -103,7 +104,7 @@ def _seat_in_words(case: Case, seat: Issuance) -> str:
 
 
 def _last_email(case: Case, issuance: Issuance) -> Delivery | None:
-    return next(reversed(case.emails_of(issuance)), None)
+    return deciding(case.emails_of(issuance))
 
 
 def seats_of(case: Case) -> list[tuple[Issuance, State]]:

@@ -124,7 +124,10 @@ def _read(
     redemptions = list(Redemption.objects.select_related("purchase").filter(pk__in=held).order_by("redeemed_at"))
     purchases = [row.pk for row in [purchase, *(redemption.purchase for redemption in redemptions)] if row]
     deliveries = _newest(Delivery.objects.filter(Q(issuance__in=shown) | Q(purchase__in=purchases)))
-    attempts = _newest(RedeemAttempt.objects.filter(voucher__in=held))
+    # A code that was returned and issued again has a story with somebody else, which is not this one.
+    since = None if isinstance(subject, Voucher) else min((seat.created_at for seat in shown), default=None)
+    tried = RedeemAttempt.objects.filter(voucher__in=held)
+    attempts = _newest(tried.filter(last_at__gte=since) if since else tried)
     changes = _newest(AddressChange.objects.filter(issuance__in=shown))
     return Case(
         subject=subject,
@@ -139,7 +142,7 @@ def _read(
         replacements=replacements,
         redemptions=redemptions,
         attempts=attempts,
-        log=_log(shown, held, purchases),
+        log=_log(shown, held, purchases, whole=isinstance(subject, Voucher)),
         people=people_of(
             [
                 *(seat.caller for seat in shown),
@@ -162,10 +165,13 @@ def _facts(purchase: Purchase | None) -> list[PaymentFact]:
     return _newest(PaymentFact.objects.filter(provider=purchase.provider, reference=purchase.reference))
 
 
-def _log(seats: Iterable[Issuance], vouchers: Iterable[int], purchases: Iterable[UUID]) -> list[LogEntry]:
+def _log(
+    seats: Sequence[Issuance], vouchers: Iterable[int], purchases: Iterable[UUID], *, whole: bool
+) -> list[LogEntry]:
     """What staff did to any of these rows. Joined by name, so that the first page that is asked for takes no statement
     more, to look up the keys of the types."""
-    of_type = {"voucher": vouchers, "issuance": [seat.pk for seat in seats], "purchase": purchases}
+    held = {*vouchers, *(seat.voucher_id for seat in seats if seat.voucher_id)}
+    of_type = {"voucher": held, "issuance": [seat.pk for seat in seats], "purchase": purchases}
     rows = Q(pk__in=[])
     for name, keys in of_type.items():
         rows |= Q(
@@ -173,4 +179,17 @@ def _log(seats: Iterable[Issuance], vouchers: Iterable[int], purchases: Iterable
             content_type__model=name,
             object_id__in=[str(key) for key in keys],
         )
-    return _newest(LogEntry.objects.select_related("user", "content_type").filter(rows))
+    entries = _newest(LogEntry.objects.select_related("user", "content_type").filter(rows))
+    return [entry for entry in entries if whole or _is_of_their_time(entry, seats)]
+
+
+def _is_of_their_time(entry: LogEntry, seats: Iterable[Issuance]) -> bool:
+    """A code that was returned and issued again has deeds of another holder's time."""
+    if entry.content_type is None or entry.content_type.model != "voucher":
+        return True
+    for seat in seats:
+        if seat.returned_at is None or str(seat.voucher_id) == entry.object_id:
+            until = seat.returned_at or entry.action_time
+            if seat.created_at <= entry.action_time <= until:
+                return True
+    return False

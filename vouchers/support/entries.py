@@ -50,7 +50,8 @@ class Log:
         """The name of whoever did what the first entry about this row says with these words; empty where there is
         none."""
         for entry in self.left:
-            if _is_about(entry, row) and words in entry.change_message:
+            is_note = entry.change_message.startswith(NOTE)
+            if _is_about(entry, row) and not is_note and words in entry.change_message:
                 self.left.remove(entry)
                 return name_of(entry)
         return ""

@@ -6,10 +6,12 @@ from courses.models import Purchase
 from vouchers.models import Issuance, Voucher
 from vouchers.payments.deeds import refundable
 from vouchers.support.cases import Case
+from vouchers.tombstones import is_tombstone
 
 
 def can_resend(issuance: Issuance) -> bool:
-    return _holds_valid(issuance) and issuance.voucher is not None and issuance.voucher.held_since is None
+    sendable = issuance.voucher is not None and issuance.voucher.held_since is None
+    return _holds_valid(issuance) and sendable and not is_tombstone(issuance.email)
 
 
 def can_correct(issuance: Issuance) -> bool:

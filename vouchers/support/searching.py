@@ -21,11 +21,12 @@ from vouchers.codes import CODE_MAX, clean_code
 from vouchers.masking import mask_code
 from vouchers.models import AddressChange, Delivery, Issuance, Voucher
 from vouchers.support.places import with_place
-from vouchers.support.states import State, state_of_issuance, state_of_purchase, state_of_voucher
+from vouchers.support.states import State, deciding, state_of_issuance, state_of_purchase, state_of_voucher
 
 SHOWN = 50
 SHORTEST_PART = 4
 AT_MOST = 1000  # rows of one kind that are looked at for the newest ones
+AROUND = "\"'.,;:()<>"  # what people paste along
 PART = re.compile(rf"[!-~]{{{SHORTEST_PART},{CODE_MAX}}}")
 
 Subject = Issuance | Purchase | Voucher
@@ -52,14 +53,18 @@ class Found:
     has_more: bool = False
 
 
-def find_cases(term: str) -> Found:
+def find_cases(term: str, *, any_part: bool = True) -> Found:
     """The cases that a search term leads to, newest first: each voucher owed, each payment with several seats or with
-    none yet, and each voucher that was never owed to anybody."""
+    none yet, and each voucher that was never owed to anybody.
+
+    Without `any_part` only the end of a code is searched that everybody is shown: whoever may not see codes could spell
+    one out by parts of it.
+    """
     term = term.replace("\x00", "").strip()
     if not term:
         return Found([])
     purchases = _purchases(term)
-    vouchers = {voucher.pk: voucher for voucher in [*find_vouchers(term), *_spent_for(purchases)]}
+    vouchers = {voucher.pk: voucher for voucher in [*find_vouchers(term, any_part=any_part), *_spent_for(purchases)]}
     issuances = _issuances(term, purchases, vouchers)
     cut = max(len(purchases), len(vouchers), len(issuances)) > SHOWN
     hits = [*_hits_of_purchases(purchases, issuances), *_hits_of_issuances(issuances, purchases)]
@@ -68,14 +73,19 @@ def find_cases(term: str) -> Found:
     return Found(hits[:SHOWN], cut or len(hits) > SHOWN)
 
 
-def find_vouchers(term: str) -> list[Voucher]:
+def find_vouchers(term: str, *, any_part: bool = True) -> list[Voucher]:
     """The voucher of a whole code, wherever it is; else those that have left the pool and have the term in their code,
     the newest first."""
-    part = clean_code(term)
+    part = clean_code(term).strip(AROUND)
     if not PART.fullmatch(part):
         return []
     whole = list(Voucher.objects.with_code(part).select_related("replacement"))
-    return whole or list(with_part(part).select_related("replacement")[: SHOWN + 1])
+    if whole:
+        return whole
+    found = with_part(part).select_related("replacement")
+    if not any_part:
+        found = found.filter(code__iendswith=part)
+    return [voucher for voucher in found[: SHOWN + 1] if any_part or mask_code(voucher.code)[-len(part) :] == part]
 
 
 def with_part(part: str) -> QuerySet[Voucher]:
@@ -85,10 +95,10 @@ def with_part(part: str) -> QuerySet[Voucher]:
     return left_the_pool.filter(code__icontains=part).order_by(F("issued_at").desc(nulls_last=True), "-pk")
 
 
-def purchases_of(term: str) -> QuerySet[Purchase, tuple[UUID]]:
-    by_email = Purchase.objects.filter(email__iexact=term).order_by().values_list("pk")
-    by_reference = Purchase.objects.payments().named(term).order_by().values_list("pk")
-    return by_email.union(by_reference)
+def purchases_of(term: str) -> QuerySet[Purchase, tuple[UUID, datetime]]:
+    by_email = Purchase.objects.filter(email__iexact=term).order_by().values_list("pk", "created_at")
+    by_reference = Purchase.objects.payments().named(term).order_by().values_list("pk", "created_at")
+    return by_email.union(by_reference).order_by("-created_at")
 
 
 def issuances_of(term: str, purchases: Iterable[UUID], vouchers: Iterable[int]) -> QuerySet[Issuance, tuple[int]]:
@@ -109,12 +119,13 @@ def issuances_of(term: str, purchases: Iterable[UUID], vouchers: Iterable[int]) 
             issuances.filter(voucher__in=list(vouchers)).values_list("pk"),
             issuances.filter(replacements__voucher__in=list(vouchers)).values_list("pk"),
         )
+        .order_by("-id")
     )
 
 
 def _purchases(term: str) -> list[Purchase]:
     # The keys first, in a statement of its own, or the planner may look for them in the whole table, newest first.
-    keys = [key for (key,) in purchases_of(term)[:AT_MOST]]
+    keys = [key for key, _ in purchases_of(term)[:AT_MOST]]
     found = (
         Purchase.objects.filter(pk__in=keys).select_related("redemption__voucher__replacement").order_by("-created_at")
     )
@@ -137,14 +148,16 @@ def _hits_of_issuances(issuances: Iterable[Issuance], purchases: Iterable[Purcha
     """Without the seats of a payment with several, where that is found itself: its page has all of them."""
     whole = {purchase.pk for purchase in purchases if purchase.quantity > 1}
     shown = [issuance for issuance in issuances if issuance.purchase_id not in whole]
-    emails = last_emails(shown)
+    emails = deciding_emails(shown)
     return [_hit_of_issuance(issuance, emails.get(issuance.pk)) for issuance in shown]
 
 
-def last_emails(issuances: Iterable[Issuance]) -> dict[int, Delivery]:
-    """The last email about the voucher of each issuance, by the issuance's key."""
-    last = Delivery.objects.filter(issuance__in=list(issuances)).order_by("issuance_id", "-pk").distinct("issuance_id")
-    return {delivery.issuance_id or 0: delivery for delivery in last}
+def deciding_emails(issuances: Iterable[Issuance]) -> dict[int, Delivery]:
+    """The email that says where the voucher of each issuance is, by the issuance's key."""
+    emails: dict[int, list[Delivery]] = {}
+    for delivery in Delivery.objects.filter(issuance__in=list(issuances)).order_by("pk"):
+        emails.setdefault(delivery.issuance_id or 0, []).append(delivery)
+    return {key: decides for key, found in emails.items() if (decides := deciding(found))}
 
 
 def _hit_of_issuance(issuance: Issuance, email: Delivery | None) -> Hit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from courses.models import Purchase
@@ -31,6 +32,13 @@ def state_of_issuance(issuance: Issuance, email: Delivery | None) -> State:
         return State("issued", "Issued, no email")
     words = f"Issued, email {email.state_in_words.lower()}"
     return State("bad" if email.state in UNDELIVERED else "issued", words)
+
+
+def deciding(emails: Sequence[Delivery]) -> Delivery | None:
+    """Of the emails of an issuance, oldest first, the one that says whether its buyer has the voucher: the last that
+    brings it, or a reminder that arrived since."""
+    brings = [email for email in emails if email.kind == Delivery.Kind.VOUCHER or email.fate in Delivery.ARRIVED]
+    return brings[-1] if brings else None
 
 
 UNDELIVERED = (Delivery.Status.FAILED, *Delivery.LOST)

@@ -40,10 +40,14 @@ UNREADABLE = (
     AssertionError,
     AttributeError,
     LookupError,
+    OSError,  # a time that no clock of this machine can show
     RecursionError,
     TypeError,
     ValueError,
 )
+
+
+FAR_OFF = dt.timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,24 @@ def read(reader: type[AnymailCoreWebhookView], request: HttpRequest) -> list[Tol
 
 
 def told(event: AnymailTrackingEvent) -> Told:
-    at = event.timestamp or timezone.now()
+    at = time_of(event)
     return Told(
         kind=KINDS[event.event_type],
         key=key_of(event),
-        at=at if at.tzinfo else at.replace(tzinfo=dt.UTC),
+        at=at,
         reason=reason_of(event),
         message_id=text(event.message_id),
         recipient=text(event.recipient),
         delivery=delivery_of(event.metadata),
     )
+
+
+def time_of(event: AnymailTrackingEvent) -> dt.datetime:
+    """By the provider's clock; by ours where it gives none, or one that is out of the question."""
+    now = timezone.now()
+    at = event.timestamp or now
+    at = at if at.tzinfo else at.replace(tzinfo=dt.UTC)
+    return at if abs(at.replace(tzinfo=None) - now.replace(tzinfo=None)) < FAR_OFF else now
 
 
 def key_of(event: AnymailTrackingEvent) -> str:

@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 
 NAME = "Amazon SNS"
 SECONDS = 10
-# Whoever chooses an address chooses the key, and what we ask for, so only Amazon's own hosts will do.
-AMAZON = r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?"
+# Whoever chooses an address chooses the key, and what we ask for, so only Amazon's own will do: hosts of a region.
+# Whose bucket is named `sns` has a host of its own at amazonaws.com, too.
+AMAZON = r"https://sns\.[a-z]{2}(-[a-z]+)+-\d+\.amazonaws\.com(\.cn)?"
 CERTIFICATE = re.compile(AMAZON + r"/SimpleNotificationService-[A-Za-z0-9]{1,64}\.pem")
 SUBSCRIPTION = re.compile(AMAZON + r"/\?([!-~]+&)?Action=ConfirmSubscription(&[!-~]+)?")
 CHUNK, CHUNKS = 8192, 8  # no certificate is larger
