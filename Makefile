@@ -7,12 +7,12 @@ VENV = .venv/bin/python
 COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" pyproject.toml
 
-.PHONY: help run test test-long bench lint format messages requirements .venv-run .venv-dev
+.PHONY: help run test tests test-long bench lint format messages requirements .venv-run .venv-dev
 
 help:
 	@echo "make run           everything a new machine needs, then the desk on PORT (8000)"
 	@echo "make test          everything, then all checks and tests"
-	@echo "make test-long     the tests that take minutes and change with a library only"
+	@echo "make test-long     the tests that take a minute each"
 	@echo "make bench         how fast the desk is, beside something comparable in the same run"
 	@echo "make lint          the checks that need no database"
 	@echo "make format        write the code as the checks want it"
@@ -22,7 +22,11 @@ help:
 run: .venv-run
 	@exec $(VENV) manage.py run
 
-test: lint
+# Side by side: the types are checked for as long as a hundred tests take.
+test: .venv-dev
+	@$(MAKE) --no-print-directory --jobs=2 lint tests
+
+tests: .venv-dev
 	$(VENV) -m pytest
 
 test-long: .venv-dev
