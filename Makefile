@@ -4,10 +4,12 @@
 PYTHON ?=
 PYTHONS = python3 python3.11 python3.12 python3.13 python3.14
 VENV = .venv/bin/python
+# The tests that start a whole desk.
+OUTSIDE = $(wildcard tests/test_browser_*.py) tests/test_end_to_end.py tests/test_readme.py tests/test_run.py
 COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" pyproject.toml
 
-.PHONY: help run test tests test-long bench lint format messages requirements .venv-run .venv-dev
+.PHONY: help run test tests-inside tests-outside test-long bench lint format messages requirements .venv-run .venv-dev
 
 help:
 	@echo "make run           everything a new machine needs, then the desk on PORT (8000)"
@@ -22,12 +24,15 @@ help:
 run: .venv-run
 	@exec $(VENV) manage.py run
 
-# Side by side: the types are checked for as long as a hundred tests take.
+# Side by side, because those from outside mostly wait: for a browser, a server, a worker.
 test: .venv-dev
-	@$(MAKE) --no-print-directory --jobs=2 lint tests
+	@$(MAKE) --no-print-directory --jobs=3 lint tests-outside tests-inside
 
-tests: .venv-dev
-	$(VENV) -m pytest
+tests-outside: .venv-dev
+	TESTS_PART=-outside $(VENV) -m pytest $(OUTSIDE)
+
+tests-inside: .venv-dev
+	$(VENV) -m pytest $(OUTSIDE:%=--ignore=%)
 
 test-long: .venv-dev
 	$(VENV) -m pytest -m long

@@ -11,7 +11,8 @@ import pytest
 
 from config import embedded_postgres
 
-HOME = Path(__file__).resolve().parent.parent / ".pg-test"
+# `make test` runs the tests in two parts at once, each on a server of its own.
+HOME = Path(__file__).resolve().parent.parent / f".pg-test{os.environ.get('TESTS_PART', '')}"
 
 
 @pytest.hookimpl(tryfirst=True)
