@@ -57,7 +57,8 @@ def search_box(page: Page) -> Locator:
 
 def search(page: Page, term: str) -> None:
     search_box(page).fill(term)
-    page.get_by_role("button", name="Find").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Find").click()
 
 
 def test_whatever_a_buyer_tells_leads_to_the_timeline(page: Page, staff: Desk, key: str) -> None:
