@@ -14,6 +14,7 @@ import io
 import json
 import time
 import uuid
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -58,7 +59,7 @@ class Post:
         return replace(self, body=self.body.replace(before.encode(), after.encode()))
 
 
-class Account:
+class Account(ABC):
     provider: ClassVar[str]
     signs_time: ClassVar[bool] = True
     settings: ClassVar[dict[str, str]]  # for `settings.ANYMAIL`
@@ -67,15 +68,17 @@ class Account:
         *("bounced", "failed", "complained", "unsubscribed"),
     )
 
+    @abstractmethod
     def tell(self, kind: str, delivery: Delivery, at: dt.datetime = AT, **fields: Any) -> Tree:
-        raise NotImplementedError
+        """An event as this provider writes it."""
 
+    @abstractmethod
     def post(self, *events: Tree, seconds: float = 0) -> Post:
-        raise NotImplementedError
+        """Events with the provider's proof, made so many seconds ago."""
 
+    @abstractmethod
     def forged(self, *events: Tree) -> Post:
         """The same, by somebody who knows everything but the secret."""
-        raise NotImplementedError
 
 
 def iso(at: dt.datetime) -> str:

@@ -19,13 +19,14 @@ from tests.stripe_events import Payment, tell
 from vouchers.correcting import correct_address
 from vouchers.delivery.outbox import claim_due, record_failure, record_sent
 from vouchers.delivery.sending import send_due
-from vouchers.errors import VoucherRevoked
+from vouchers.errors import NotRevealable, VoucherRevoked
 from vouchers.guesses import Guesser
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.payments.progress import progress_of
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.reminding import queue_reminders
 from vouchers.replacing import replace_voucher
+from vouchers.revealing import reveal_code
 from vouchers.revoking import revoke_voucher
 from vouchers.support.searching import find_cases
 
@@ -164,6 +165,19 @@ class TestNotices:
         Purchase.objects.update(language="de")
         send_due()
         assert mail.outbox[0].subject == "Your voucher for JavaScript Basics"
+
+
+class TestRevealed:
+    def test_a_link_that_was_opened_before_shows_nothing_once_the_address_is_corrected(
+        self, issuance: Issuance
+    ) -> None:
+        """The page was loaded by whoever got the misdirected email; the button is pressed a moment too late."""
+        read_before = Issuance.objects.lock(issuance.pk)
+        correct_address(issuance, email=NEW, actor="tests")
+        with pytest.raises(NotRevealable):
+            reveal_code(read_before)
+        issuance.refresh_from_db()
+        assert issuance.seen_at is None
 
 
 class TestReturned:

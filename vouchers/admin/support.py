@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
@@ -55,14 +55,18 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
 
 def for_support(*permissions: str) -> Callable[[View[P]], View[P]]:
-    """A page for whoever may search, and has one of these permissions where any are named."""
+    """A page for whoever may search, and has one of these permissions where any are named; a case that is not there is
+    not found."""
 
     def decorate(view: View[P]) -> View[P]:
         @wraps(view)
         def allowed(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             if not may_search(request) or (permissions and not _has_any(request, permissions)):
                 raise PermissionDenied
-            return view(request, *args, **kwargs)
+            try:
+                return view(request, *args, **kwargs)
+            except ObjectDoesNotExist:
+                raise Http404 from None
 
         return cast(View[P], admin.site.admin_view(cast(Any, allowed)))
 
@@ -109,10 +113,7 @@ def find_view(request: HttpRequest) -> HttpResponse:
 @for_support()
 @require_GET
 def issuance_view(request: HttpRequest, pk: int) -> HttpResponse:
-    try:
-        return _case_page(request, case_of_issuance(pk))
-    except Issuance.DoesNotExist:
-        raise Http404 from None
+    return _case_page(request, case_of_issuance(pk))
 
 
 @for_support()
@@ -122,10 +123,7 @@ def purchase_view(request: HttpRequest, pk: UUID) -> HttpResponse:
     spent = voucher_of_purchase(pk)
     if spent:
         return redirect("admin:support_voucher", spent)
-    try:
-        return _case_page(request, case_of_purchase(pk))
-    except Purchase.DoesNotExist:
-        raise Http404 from None
+    return _case_page(request, case_of_purchase(pk))
 
 
 @for_support()
@@ -135,10 +133,7 @@ def voucher_view(request: HttpRequest, pk: int) -> HttpResponse:
     issuance = issuance_of_voucher(pk)
     if issuance:
         return redirect("admin:support_issuance", issuance)
-    try:
-        return _case_page(request, case_of_voucher(pk))
-    except Voucher.DoesNotExist:
-        raise Http404 from None
+    return _case_page(request, case_of_voucher(pk))
 
 
 def _case_page(request: HttpRequest, case: Case) -> HttpResponse:

@@ -47,7 +47,10 @@ class IssueVoucher(DeskView):
     @extend_schema(
         tags=["Vouchers"],
         summary="Issue a voucher to a buyer",
-        description="Takes an unused code from the course's pool, binds it to the email and sends it there.",
+        description=(
+            "Takes an unused code from the course's pool, binds it to the email and sends it there. "
+            "Staff without the permission to see whole codes are answered with a masked one."
+        ),
         parameters=[IDEMPOTENCY_KEY],
         request=IssueBody,
         responses={
