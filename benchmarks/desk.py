@@ -38,6 +38,13 @@ class Desk:
         )
         return done.stdout.strip().splitlines()[-1]
 
+    def fill(self, course: str, number: int) -> None:
+        """Makes a course with so many codes."""
+        with tempfile.TemporaryDirectory() as folder:
+            codes = Path(folder) / "codes.txt"
+            codes.write_text("".join(f"{course}-{n:08}\n" for n in range(number)))
+            self.manage("import_vouchers", str(codes), "--course", course, "--create-course", course)
+
     def connect(self) -> http.client.HTTPConnection:
         """A connection that is kept open."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)

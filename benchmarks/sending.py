@@ -33,7 +33,7 @@ def issue(course: Course, round_: int) -> None:
         Voucher(course=course, batch=batch, code=f"BENCH-{round_:03}-{n:06}", position=n) for n in range(EMAILS)
     )
     for n in range(EMAILS):
-        issue_voucher(IssueRequest(course=course, email=f"buyer{round_}.{n}@example.com", caller="bench"))
+        issue_voucher(IssueRequest(course_id=course.pk, email=f"buyer{round_}.{n}@example.com", caller="bench"))
 
 
 def finished(delivery: Delivery) -> bytes:

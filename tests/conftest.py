@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 
 from courses.models import Course
 from tests.factories import CourseFactory, make_key
+from vouchers.pool import forget_places
 
 pytest_plugins = ["tests.running", "tests.browser"]
 
@@ -23,8 +24,10 @@ def _fast_passwords(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    """Who is told of events is remembered for some seconds, and tests are faster than that."""
+    """Who is told of events is remembered for some seconds, and tests are faster than that; so is the place of the last
+    code of each pool."""
     cache.clear()
+    forget_places()
 
 
 @pytest.fixture

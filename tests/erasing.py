@@ -81,7 +81,7 @@ def busy_life(course: Course, email: str) -> Issuance:
     correct_address(paid, email=f"other-{paid.pk}@elsewhere.org", actor="tests")
     correct_address(paid, email=email, actor="tests")
     replace_voucher(paid, reason=f"{email} lost it", actor="tests")
-    asked = IssueRequest(course=course, email=email, caller="tests", order_id=f"{email}/1", idempotency_key=email)
+    asked = IssueRequest(course_id=course.pk, email=email, caller="tests", order_id=f"{email}/1", idempotency_key=email)
     spent = issue_voucher(asked).issuance
     assert spent.voucher
     guesser = Guesser.of_address("10.0.0.1")

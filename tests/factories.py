@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from courses.models import Course, Purchase
 from vouchers.issuing import IssueRequest, issue_voucher
 from vouchers.models import ApiKey, Batch, Delivery, Issuance, Voucher
+from vouchers.pool import note_upload
 
 
 class CourseFactory(factory.django.DjangoModelFactory[Course]):
@@ -67,11 +68,12 @@ class UserFactory(factory.django.DjangoModelFactory[User]):
 def make_pool(course: Course, number: int, **fields: Any) -> list[Voucher]:
     """Available vouchers of a course, in the order in which they are issued."""
     batch = BatchFactory.create(course=course)
+    note_upload(course)
     return VoucherFactory.create_batch(number, course=course, batch=batch, **fields)
 
 
 def issue_to(course: Course, email: str = "ann@example.com", **fields: Any) -> Issuance:
-    return issue_voucher(IssueRequest(course=course, email=email, caller="tests", **fields)).issuance
+    return issue_voucher(IssueRequest(course_id=course.pk, email=email, caller="tests", **fields)).issuance
 
 
 def make_key(*scopes: str) -> str:

@@ -62,12 +62,10 @@ def test_it_issues_the_next_code_and_queues_its_email(client: APIClient, course:
 
 def test_it_keeps_to_its_statements(client: APIClient, course: Course, django_assert_num_queries: Any) -> None:
     make_pool(course, 2)
-    # Key, course; begin, lock, known?, anybody waiting?, take, bind, issuance, delivery, commit. And who is to be told
-    # of it, which is remembered for some seconds.
-    with django_assert_num_queries(12):
+    # Its key, and the deed. And who is to be told of it, which is remembered for some seconds.
+    with django_assert_num_queries(3):
         assert issue(client).status_code == 201
-    # A request key costs one to lock, one to look up, one to keep; an order, one to ask whether it is a payment.
-    with django_assert_num_queries(15):
+    with django_assert_num_queries(2):
         assert issue(client, orderId="A-1", key="k").status_code == 201
 
 

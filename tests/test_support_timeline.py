@@ -430,7 +430,8 @@ def test_it_takes_the_same_number_of_statements_however_much_happened(
 
     make_pool(course, 9)
     purchase = PurchaseFactory.create(course=course)
-    issuance = issue_voucher(IssueRequest(course=course, email="ann@example.com", caller=f"user:{staff.pk}")).issuance
+    asked = IssueRequest(course_id=course.pk, email="ann@example.com", caller=f"user:{staff.pk}")
+    issuance = issue_voucher(asked).issuance
     set_row(issuance, purchase=purchase, unit=1)
     happen("first@example.com")
     with CaptureQueriesContext(connection) as few:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from django.db import OperationalError, connection
@@ -41,10 +41,15 @@ def lock_names(*names: str, seconds: float = math.inf) -> None:
     """
     deadline = time.monotonic() + seconds
     with connection.cursor() as cursor:
-        for number in sorted({_number(name) for name in names}):
+        for number in numbers_of(names):
             left = deadline - time.monotonic()
             limit = "0" if math.isinf(left) else f"{max(1, round(left * 1000))}ms"  # 0 is no limit
             cursor.execute("SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock(%s)", [limit, number])
+
+
+def numbers_of(names: Iterable[str]) -> list[int]:
+    """The advisory locks of names, in the order in which everybody takes them."""
+    return sorted({_number(name) for name in names})
 
 
 def try_lock_name(name: str) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils import timezone
 
+from courses.models import Course
 from vouchers.delivery.outbox import queue_again
 from vouchers.errors import NotReplaceable, NotRevocable
-from vouchers.issuing import take_next
+from vouchers.issuing import LAST_CODE_SECONDS
+from vouchers.locks import LockTimeout, limit_lock_wait, lock_timeout_as_error
 from vouchers.models import Issuance, Replacement, Voucher
 from vouchers.outgoing.announcing import announce_issued
 from vouchers.revoking import revoke_voucher
@@ -27,7 +29,7 @@ def replace_voucher(issuance: Issuance, *, reason: str, actor: str) -> Voucher:
         raise NotReplaceable(f"Issuance {locked.pk} is {locked.status}: it holds no voucher to be replaced.")
     if old.held_since:
         raise NotReplaceable(f"The voucher of issuance {locked.pk} is on hold: its payment is disputed.")
-    new = take_next(locked.course)
+    new = _take_next(locked.course)
     if new is None:
         raise NotReplaceable(f"The pool of {locked.course_id} is empty. Upload codes, then replace it.")
     _revoke(locked, old, reason)
@@ -44,6 +46,19 @@ def replace_voucher(issuance: Issuance, *, reason: str, actor: str) -> Voucher:
     queue_again(locked)
     announce_issued([locked])
     return new
+
+
+def _take_next(course: Course) -> Voucher | None:
+    """The next code of the pool, locked; others' last codes are waited for as when one is issued."""
+    voucher = Voucher.objects.lock_next(course)
+    if voucher:
+        return voucher
+    try:
+        with lock_timeout_as_error(), transaction.atomic():
+            limit_lock_wait(LAST_CODE_SECONDS)
+            return Voucher.objects.lock_next_waiting(course)
+    except LockTimeout:
+        return None
 
 
 def _revoke(issuance: Issuance, old: Voucher, reason: str) -> None:

@@ -94,6 +94,9 @@ class Course(models.Model):
         help_text="A code with fewer days left, today not counted, is not issued any more.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    uploads = models.BigIntegerField(
+        db_default=0, editable=False, help_text="Goes up with whatever is added to the pool (docs/decisions/0018)."
+    )
 
     class Meta:
         ordering = ["id"]

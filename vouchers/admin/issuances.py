@@ -41,6 +41,12 @@ class IssueForm(forms.Form):
         help_text="Optional. An order gets one voucher of a course, however often it is asked for.",
     )
 
+    def request_of(self, caller: str) -> IssueRequest:
+        given = self.cleaned_data
+        return IssueRequest(
+            course_id=given["course"].pk, email=given["email"], order_id=given["order_id"], caller=caller
+        )
+
 
 class WaitingFilter(admin.SimpleListFilter):
     title = "waiting"
@@ -108,7 +114,7 @@ class IssuanceAdmin(ErasesBuyers, LedgerAdmin[Issuance]):
         form = IssueForm(request.POST or None, initial=request.GET.dict())
         if form.is_valid():
             try:
-                issuance = self._issue(request, IssueRequest(caller=f"user:{request.user.pk}", **form.cleaned_data))
+                issuance = self._issue(request, form.request_of(f"user:{request.user.pk}"))
             except DeskError as refusal:
                 form.add_error(None, refusal.message)
             else:

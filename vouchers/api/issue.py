@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
 from vouchers.api.documents import IDEMPOTENCY_KEY, OF_A_BODY, VoucherDocument, refusals, voucher_document
-from vouchers.issuing import IssueRequest, IssueResult, find_course, issue_voucher, note_told
+from vouchers.issuing import IssueRequest, IssueResult, issue_voucher, note_told
 from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Issuance, Voucher
 
@@ -71,7 +71,7 @@ class IssueVoucher(DeskView):
         body = validated(IssueBody, request.data)
         result = issue_voucher(
             IssueRequest(
-                course=find_course(body["courseId"]),
+                course_id=body["courseId"],
                 email=body["email"],
                 order_id=body.get("orderId") or "",
                 caller=caller_of(request),

@@ -36,6 +36,7 @@ from vouchers.importing.statements import (
 )
 from vouchers.issuing import fill_waiting
 from vouchers.models import Batch
+from vouchers.pool import note_upload
 
 REPORTED = 1000
 FIRST_LINES = 10
@@ -207,6 +208,7 @@ def _store(upload: Upload, batch: Batch, watch: Watch) -> Report:
     else:
         raise InvalidRequest("Other batches with the same codes were being undone. Nothing was stored. Try again.")
     report = replace(_report(batch), filled=fill_waiting(upload.course, wait=True))
+    note_upload(upload.course)
     _keep(report, batch)
     return report
 

@@ -228,7 +228,7 @@ def _serve(purchase: Purchase, *, newly: bool) -> list[str]:
     """Issues what is owed, takes back what was refunded, holds what is disputed; returns what staff must look at."""
     references = [reference for reference in (purchase.reference, purchase.checkout) if reference]
     assert purchase.course is not None  # noqa: S101  # for mypy: the database says so of what is completed
-    lock_names(*(order_name(purchase.course, reference) for reference in references), seconds=LOCK_SECONDS)
+    lock_names(*(order_name(purchase.course.pk, reference) for reference in references), seconds=LOCK_SECONDS)
     reasons = _adopt(purchase, references)
     seats = Issuance.objects.filter(purchase=purchase)
     unissued = sorted({*range(1, purchase.quantity + 1)} - {*seats.values_list("unit", flat=True)})

@@ -148,7 +148,9 @@ def _allow_scanning() -> None:
 
 def _lock_requests(address: Address) -> None:
     """So that no request for this email without an order is at work meanwhile, in any course."""
-    requests = (IssueRequest(course=course, email=address.email, caller="") for course in Course.objects.only("pk"))
+    requests = (
+        IssueRequest(course_id=course.pk, email=address.email, caller="") for course in Course.objects.only("pk")
+    )
     lock_names(*(name for request in requests for name in request.names), seconds=LOCK_SECONDS)
 
 
@@ -183,7 +185,7 @@ def _orders_of(issuance: Issuance) -> set[str]:
 
 
 def _fingerprint(key: IdempotencyKey, email: str, order: str) -> str:
-    return IssueRequest(course=key.issuance.course, email=email, caller=key.caller, order_id=order).fingerprint
+    return IssueRequest(course_id=key.issuance.course_id, email=email, caller=key.caller, order_id=order).fingerprint
 
 
 def _replace(place: Place, address: Address) -> int:

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 from django.core.validators import validate_email
 
-from vouchers.issuing import IssueRequest, find_course, issue_voucher
+from vouchers.issuing import IssueRequest, issue_voucher
 from vouchers.management.base import DeskCommand
 
 
@@ -28,7 +28,7 @@ class Command(DeskCommand):
             raise CommandError(f"{email!r} is not one email address.") from None
         if len(email) > 254 or len(order) > 255:
             raise CommandError("An email has up to 254 characters, an order up to 255.")
-        result = issue_voucher(IssueRequest(course=find_course(course), email=email, order_id=order, caller="command"))
+        result = issue_voucher(IssueRequest(course_id=course, email=email, order_id=order, caller="command"))
         issuance = result.issuance
         if issuance.voucher is None:
             self.stdout.write(f"{email} waits for a voucher of {course}, number {issuance.position} in the queue.")
