@@ -267,7 +267,7 @@ def _give(
 def _give_last(
     course: Course, holders: Sequence[Holder], *, caller: str, purchase: Purchase | None, tells_code: bool
 ) -> list[Issuance]:
-    """A pool is only believed to be empty once the holders of its last codes have committed, or have not done so for 2 s;
+    """A pool is only believed to be empty once the holders of its last codes have committed, or have not for 2 s;
     the sweeper then makes good what they give back."""
     try:
         with lock_timeout_as_error(), transaction.atomic():
