@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -54,6 +55,36 @@ def test_a_claim_walks_the_pool_s_own_index_in_order(full_course: Course, course
     claim = nodes(Voucher.objects.pool(course).select_for_update(skip_locked=True)[:1])
     assert [node["Node Type"] for node in claim] == ["Limit", "LockRows", "Index Scan"]
     assert claim[-1]["Index Name"] == "voucher_pool"
+
+
+def generic_plan(function: str, first: str, inside: str, last: str, types: dict[str, str]) -> list[dict[str, Any]]:
+    """The nodes of the plan that a function of the database keeps for the piece of it from `first` to `last`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef(%s::regproc)", [function])
+        (source,) = cursor.fetchone()
+        begin = source.rindex(first, 0, source.index(inside))
+        statement = source[begin : source.index(last, begin) + len(last)]
+        for number, (variable, type_) in enumerate(types.items(), 1):
+            statement = statement.replace(variable, f"${number}::{type_}")
+        cursor.execute(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {statement}")
+        return list(walked(cursor.fetchone()[0][0]["Plan"]))
+
+
+def walked(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from walked(part)
+
+
+@pytest.mark.parametrize("from_place", [">", "<="])
+def test_giving_codes_walks_the_pool_s_own_index_in_order(full_course: Course, from_place: str) -> None:
+    types = {"the_course": "text", "course.cutoff": "date", "place_day": "date", "place_position": "bigint"}
+    types |= {"cardinality(emails)": "int", "cardinality(taken)": "int"}
+    inside = f"(v.valid_until, v.position) {from_place} (place_day, place_position)"
+    claim = generic_plan("vouchers_give", "SELECT v.id FROM", inside, "FOR UPDATE SKIP LOCKED", types)
+    assert [node["Node Type"] for node in claim] == ["Limit", "LockRows", "Index Scan"]
+    assert claim[-1]["Index Name"] == "voucher_pool"
+    assert "ROW(valid_until" in claim[-1]["Index Cond"]
 
 
 def test_a_code_is_found_by_its_unique_index(full_course: Course) -> None:
