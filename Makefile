@@ -7,15 +7,22 @@ VENV = .venv/bin/python
 # The tests that start a whole desk.
 OUTSIDE = $(wildcard tests/test_browser_*.py) tests/test_end_to_end.py tests/test_readme.py tests/test_run.py
 COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" pyproject.toml
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
 
-.PHONY: help run test tests-inside tests-outside test-long bench lint format messages requirements .venv-run .venv-dev
+BENCHMARKS = issue issue_beside_node drain redeem importing issue_during_import summary listing export emails bulk \
+	admin_pages webhooks scaling packages
+LARGE = "importing --codes 1000000" "importing --memory --large" "drain --large" "summary --vouchers 10000000" \
+	"admin_pages --vouchers 10000000"
+
+.PHONY: help run test tests-inside tests-outside test-long bench bench-large lint format messages requirements \
+	.venv-run .venv-dev
 
 help:
 	@echo "make run           everything a new machine needs, then the desk on PORT (8000)"
 	@echo "make test          everything, then all checks and tests"
 	@echo "make test-long     the tests that take a minute each"
 	@echo "make bench         how fast the desk is, beside something comparable in the same run"
+	@echo "make bench-large   the same with ten million vouchers; takes long, and much of the disk"
 	@echo "make lint          the checks that need no database"
 	@echo "make format        write the code as the checks want it"
 	@echo "make messages      collect what buyers read into config/locale, and compile it (needs GNU gettext)"
@@ -38,8 +45,10 @@ test-long: .venv-dev
 	$(VENV) -m pytest -m long
 
 bench: .venv-dev
-	$(VENV) -m benchmarks.webhooks
-	$(VENV) -m benchmarks.emails
+	$(call measure,$(BENCHMARKS))
+
+bench-large: .venv-dev
+	$(call measure,$(LARGE))
 
 # mypy's plugin reads the settings, and those refuse to be read without a key.
 lint: .venv-dev
@@ -61,8 +70,9 @@ messages: .venv-dev
 	$(VENV) manage.py compilemessages --locale de --ignore .venv
 
 requirements: .venv-dev
-	$(COMPILE) -o requirements.txt
-	$(COMPILE) --extra dev -o requirements-dev.txt
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml --extra dev -o requirements-dev.txt
+	$(COMPILE) benchmarks/oscar/requirements.in -o benchmarks/oscar/requirements.txt
 
 .venv-run:
 	$(call install,requirements.txt)
@@ -79,6 +89,17 @@ define install
 		$(VENV) -m pip install -qq --disable-pip-version-check --require-hashes -r $(1) && \
 		cp $(1) .venv/$(1); \
 	fi
+endef
+
+# Each by itself: one that breaks off is named at the end and keeps nobody from being measured.
+define measure
+	@failed=; \
+	for benchmark in $(1); do \
+		echo; echo "== $$benchmark =="; \
+		$(VENV) -m benchmarks.$$benchmark || failed="$$failed, $$benchmark"; \
+	done; \
+	$(VENV) -m benchmarks.report || failed="$$failed, report"; \
+	if [ -n "$$failed" ]; then echo "Broke off: $${failed#, }" >&2; exit 1; fi
 endef
 
 define make_venv

@@ -5,13 +5,12 @@ from __future__ import annotations
 import http.client
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ STARTING = 60.0  # seconds
 class Desk:
     port: int
     environment: dict[str, str]
+    process: int = 0  # of the web server, once it runs
 
     def manage(self, *arguments: str) -> str:
         """Runs a command; the last line of what it says."""
@@ -38,12 +38,12 @@ class Desk:
         )
         return done.stdout.strip().splitlines()[-1]
 
-    def fill(self, course: str, number: int) -> None:
-        """Makes a course with so many codes."""
+    def fill(self, course: str, codes: Iterable[str]) -> None:
+        """Stores codes, of a course that is made where there is none of that id."""
         with tempfile.TemporaryDirectory() as folder:
-            codes = Path(folder) / "codes.txt"
-            codes.write_text("".join(f"{course}-{n:08}\n" for n in range(number)))
-            self.manage("import_vouchers", str(codes), "--course", course, "--create-course", course)
+            file = Path(folder) / "codes.txt"
+            file.write_text("".join(f"{code}\n" for code in codes))
+            self.manage("import_vouchers", str(file), "--course", course, "--create-course", f"Course {course}")
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that is kept open."""
@@ -80,28 +80,49 @@ def free_port() -> int:
         return port
 
 
+def wait_until(is_up: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + STARTING
+    while not is_up():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what} did not start.")
+        time.sleep(0.1)
+
+
+@contextmanager
+def started(command: list[str], environment: dict[str, str]) -> Iterator[int]:
+    """A server's process, and its number; what it writes is of no interest here."""
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            yield server.pid
+        finally:
+            server.terminate()
+            server.wait()
+
+
+@contextmanager
+def served(desk: Desk) -> Iterator[Desk]:
+    command = [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"]
+    with started(command, desk.environment) as desk.process:
+        wait_until(desk.is_up, "The desk")
+        yield desk
+
+
 @contextmanager
 def running_desk(**environment: str) -> Iterator[Desk]:
     """Web server and PostgreSQL; no worker, so that nothing is measured but what is asked for."""
-    with bench_database() as url, tempfile.TemporaryFile() as log:
+    with bench_database() as url:
         port = free_port()
         ours = {"DATABASE_URL": url, "PORT": str(port), "SECRET_KEY": secrets.token_urlsafe(50)}
         desk = Desk(port, os.environ | ours | environment)
         desk.manage("migrate")
-        web = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"],
-            cwd=ROOT,
-            env=desk.environment,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            deadline = time.monotonic() + STARTING
-            while not desk.is_up():
-                if time.monotonic() > deadline:
-                    raise SystemExit("The desk did not start.")
-                time.sleep(0.1)
+        with served(desk):
             yield desk
-        finally:
-            web.send_signal(signal.SIGTERM)
-            web.wait()
+
+
+@contextmanager
+def beside(desk: Desk, **environment: str) -> Iterator[Desk]:
+    """A second web server on the database of a desk, with something set differently."""
+    port = free_port()
+    with served(Desk(port, desk.environment | {"PORT": str(port)} | environment)) as other:
+        yield other

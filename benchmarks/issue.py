@@ -32,7 +32,7 @@ def rate(desk: Desk, path: str, key: str, status: int) -> float:
 def main() -> None:
     with running_desk(DJANGO_SETTINGS_MODULE="benchmarks.settings") as desk:
         key = desk.manage("create_api_key", "bench", "--scope", "issue")
-        desk.fill("JS101", CODES)
+        desk.fill("JS101", (f"JS101-{n:08}" for n in range(CODES)))
         pairs = in_turn(lambda: rate(desk, "/issue-voucher", key, 201), lambda: rate(desk, "/empty", key, 200))
     record(
         Figure(
