@@ -101,7 +101,7 @@ def fill_queues(timestamp: int) -> None:
     issuing.sweep_waiting()
 
 
-@app.periodic(cron="* * * * * */5")
+@app.periodic(cron="* * * * * *")
 @app.task(queueing_lock="fold_tallies")
 def fold_tallies(timestamp: int) -> None:
     fold()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import md5
 from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.http import HttpResponse, StreamingHttpResponse
-from django.utils.cache import get_conditional_response
-from django.utils.http import quote_etag
+from django.utils.cache import get_conditional_response, set_response_etag
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
@@ -24,7 +22,7 @@ from vouchers.issuing import find_course
 from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Voucher
 from vouchers.models.voucher import VoucherQuerySet
-from vouchers.summary import COLUMNS, named, summary_rows
+from vouchers.summary import summary_json
 
 PAGE = 100
 PAGE_MAX = 1000
@@ -59,19 +57,9 @@ class VouchersSummary(DeskView):
         | refusals(401, 403),
     )
     def get(self, request: Request) -> HttpResponse:
-        rows = summary_rows()
-        etag = etag_of(rows)
-        unchanged = get_conditional_response(request._request, etag=etag)
-        if unchanged:
-            unchanged["ETag"] = etag
-            return unchanged
-        return Response(named(rows), headers={"ETag": etag})
-
-
-def etag_of(rows: list[tuple[Any, ...]]) -> str:
-    """Of what the answer is made of, so that one that has not changed need not be made: the same rows with the same
-    names are the same bytes."""
-    return quote_etag(md5(repr((COLUMNS, rows)).encode(), usedforsecurity=False).hexdigest())
+        answer = HttpResponse(summary_json(), content_type="application/json")
+        set_response_etag(answer)
+        return get_conditional_response(request._request, etag=answer["ETag"], response=answer) or answer
 
 
 class ListQuery(serializers.Serializer[Any]):
