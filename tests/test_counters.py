@@ -12,6 +12,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
+from pytest_django import DjangoAssertNumQueries
 
 from courses.models import Course
 from tests.factories import BatchFactory, CourseFactory, issue_to, make_pool
@@ -231,6 +232,43 @@ class TestRaces:
         assert in_thread(counts)()["total"] == 0
         execute(MORE % f"'JS101', 'available', false, '9999-12-31', {folded}")
         assert counts()["total"] == 3
+
+
+@pytest.mark.django_db(transaction=True)
+class TestKept:
+    """The last answer is given again as long as nothing was committed."""
+
+    @pytest.fixture(autouse=True)
+    def asked(self) -> Course:
+        course = CourseFactory.create(id="JS101")
+        make_pool(course, 2)
+        assert counts()["remaining"] == 2
+        return course
+
+    def test_it_is_not_counted_again(self, django_assert_num_queries: DjangoAssertNumQueries) -> None:
+        with django_assert_num_queries(1) as queries:
+            assert counts()["remaining"] == 2
+        assert "vouchers_tally" not in queries.captured_queries[0]["sql"]
+
+    def test_it_is_counted_again_after_any_commit(self, asked: Course) -> None:
+        in_thread(lambda: issue_to(asked))()
+        assert counts()["remaining"] == 1
+        Course.objects.filter(pk="JS101").update(name="Another")
+        assert counts()["name"] == "Another"
+
+    def test_a_transaction_sees_what_it_changed_itself(self, asked: Course) -> None:
+        with transaction.atomic():
+            issue_to(asked)
+            assert counts()["remaining"] == 1
+            assert in_thread(counts)()["remaining"] == 2
+        assert counts()["remaining"] == 1
+
+    def test_it_does_not_outlive_the_day(self, asked: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+        Voucher.objects.update(expires_on=days(0))
+        assert (counts()["remaining"], counts()["expired"]) == (2, 0)
+        tomorrow = days(1)
+        monkeypatch.setattr(timezone, "localdate", lambda: tomorrow)
+        assert (counts()["remaining"], counts()["expired"]) == (0, 2)
 
 
 @pytest.mark.django_db(transaction=True)

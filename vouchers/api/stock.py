@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.http import HttpResponse, StreamingHttpResponse
-from django.utils.cache import get_conditional_response, set_response_etag
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
@@ -22,7 +23,7 @@ from vouchers.issuing import find_course
 from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Voucher
 from vouchers.models.voucher import VoucherQuerySet
-from vouchers.summary import summary_json
+from vouchers.summary import answer
 
 PAGE = 100
 PAGE_MAX = 1000
@@ -57,9 +58,10 @@ class VouchersSummary(DeskView):
         | refusals(401, 403),
     )
     def get(self, request: Request) -> HttpResponse:
-        answer = HttpResponse(summary_json(), content_type="application/json")
-        set_response_etag(answer)
-        return get_conditional_response(request._request, etag=answer["ETag"], response=answer) or answer
+        _, text, digest = answer()
+        etag = quote_etag(digest)
+        response = HttpResponse(text, content_type="application/json", headers={"ETag": etag})
+        return get_conditional_response(request._request, etag=etag, response=response) or response
 
 
 class ListQuery(serializers.Serializer[Any]):
