@@ -54,10 +54,10 @@ def test_it_reads_all_counts_in_one_statement(
     with django_assert_num_queries(9) as queries:
         admin_client.get(LIST)
 
-    counts = [query["sql"] for query in queries.captured_queries if 'JOIN "vouchers_voucher"' in query["sql"]]
+    counts = [query["sql"] for query in queries.captured_queries if 'JOIN "vouchers_tally"' in query["sql"]]
     assert len(counts) == 1
     assert 'AS "undelivered"' in counts[0]
-    # Another term in it would be worked out for every voucher.
+    # Another term in it would be worked out for every row that is counted.
     assert 'GROUP BY "courses_course"."id" ORDER BY' in counts[0]
 
 

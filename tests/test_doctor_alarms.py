@@ -41,6 +41,7 @@ from vouchers.privacy.erasing import erase_buyer
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.replacing import replace_voucher
 from vouchers.revoking import revoke_voucher
+from vouchers.tallies import fold
 
 PRICE = 1000
 
@@ -76,6 +77,7 @@ class Shop:
             self.erase,
             self.send,
             self.check_file,
+            fold,
         ]
 
     def live(self, deeds: int) -> None:

@@ -69,6 +69,7 @@ HEALED = {
             "UPDATE vouchers_voucher SET status = 'issued', revoked_at = NULL, revoked_reason = '' "
             f"WHERE id = {of(ROB)}",
         ),
+        also=("summary_adds_up",),
     ),
     "a disputed voucher that is not on hold": Plant(
         "holds",
@@ -93,7 +94,7 @@ HEALED = {
             f"DELETE FROM vouchers_delivery WHERE issuance_id = {issuance_of(ANN)}",
             f"DELETE FROM vouchers_issuance WHERE email = '{ANN}'",
         ),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up",),
     ),
     "a paid voucher that is owed to nobody": Plant(
         "issued_is_owed",
@@ -102,7 +103,7 @@ HEALED = {
             f"DELETE FROM vouchers_delivery WHERE issuance_id = {issuance_of(BOB)}",
             f"DELETE FROM vouchers_issuance WHERE id = {issuance_of(BOB)}",
         ),
-        also=("seats_issued", "summary_adds_up"),
+        also=("seats_issued", "vouchers_add_up"),
     ),
     "a voucher of another holder": Plant(
         "owed_is_held",
@@ -113,7 +114,7 @@ HEALED = {
         "owed_is_held",
         r"Issuance \d+ says that voucher \d+ was issued, and that voucher is still in the pool\.",
         (f"UPDATE vouchers_voucher SET {NOT_ISSUED} WHERE id = {of(ANN)}",),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up", "summary_adds_up"),
     ),
     "a voucher without its email": Plant(
         "issued_is_emailed",
@@ -137,7 +138,7 @@ HEALED = {
         "redeemed_is_written_down",
         r"Voucher \d+ of JS101 is redeemed, and no redemption says how\.",
         (f"DELETE FROM vouchers_redemption WHERE voucher_id = {of(RED)}",),
-        also=("free_purchases_spent", "summary_adds_up"),
+        also=("free_purchases_spent", "vouchers_add_up"),
     ),
     "a redeemed voucher of which nothing is known": Plant(
         "redeemed_is_written_down",
@@ -146,31 +147,44 @@ HEALED = {
             f"DELETE FROM courses_purchase WHERE provider = 'voucher' AND reference = {of(RED)}::text",
             f"DELETE FROM vouchers_redemption WHERE voucher_id = {of(RED)}",
         ),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up",),
     ),
     "a redeemed voucher without its purchase": Plant(
         "redeemed_is_written_down",
         r"Voucher \d+ of JS101 is redeemed, and its free purchase is gone\.",
         (f"DELETE FROM courses_purchase WHERE provider = 'voucher' AND reference = {of(RED)}::text",),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up",),
     ),
     "a spent voucher that is valid": Plant(
         "spent_is_redeemed",
         r"Voucher \d+ of JS101 was spent, as its redemption says, and it is issued\.",
         (f"UPDATE vouchers_voucher SET status = 'issued', redeemed_at = NULL WHERE id = {of(RED)}",),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up", "summary_adds_up"),
     ),
     "a spent voucher in the pool": Plant(
         "spent_is_redeemed",
         r"Voucher \d+ of JS101 was spent, as its redemption says, and it is available\.",
         (f"UPDATE vouchers_voucher SET {NOT_ISSUED}, redeemed_at = NULL WHERE issued_to = '' AND status = 'redeemed'",),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up", "summary_adds_up"),
     ),
     "a batch that counts what is not there": Plant(
         "batches_add_up",
         r"Batch \d+ \(stored\) counts 8 vouchers, 1 duplicates and 0 malformed lines; there are 9, 0 and 0\.",
         ("UPDATE vouchers_batch SET inserted = inserted - 1, duplicates = 1, repeated = 1",),
-        also=("summary_adds_up",),
+        also=("vouchers_add_up",),
+    ),
+    "a summary that counts what is not there": Plant(
+        "summary_adds_up",
+        r"Course JS101: the summary counts 3 available instead of 2\.",
+        (
+            "UPDATE vouchers_tally SET number = number + 1 WHERE id = (SELECT min(id) FROM vouchers_tally "
+            "WHERE status = 'available' AND course_id = 'JS101')",
+        ),
+    ),
+    "a summary that forgot some": Plant(
+        "summary_adds_up",
+        r"Course JS101: the summary counts 0 revoked instead of 1\.",
+        ("DELETE FROM vouchers_tally WHERE id = (SELECT min(id) FROM vouchers_tally WHERE status = 'revoked')",),
     ),
     "a trigger that is off": Plant(
         "rules_on",

@@ -79,6 +79,7 @@ def finish(job: int, *, hours_ago: int, status: str = "succeeded") -> None:
         ("fill_queues", "* * * * * */2"),
         ("alert_staff", "* * * * * */10"),
         ("send_codes_again", "* * * * * */5"),
+        ("fold_tallies", "* * * * * *"),
         ("remind_buyers", "13 * * * *"),
         ("check_books_at_night", "17 2 * * *"),
         ("recover_stalled_jobs", "* * * * *"),

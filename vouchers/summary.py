@@ -1,11 +1,19 @@
-"""The counts of every course, in one statement and so of one moment."""
+"""The counts of every course, in one statement and so of one moment.
+
+They are sums of the tallies (docs/decisions/0020), and cost the same however many vouchers there are.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+import datetime as dt
+import functools
+import json
+from hashlib import md5
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Count, F, Func, IntegerField, Q, QuerySet
+from django.core.cache import cache
+from django.db import connection
+from django.db.models import F, IntegerField, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
 from courses.models import Course
@@ -35,19 +43,21 @@ class CourseCounts(Counts):
     name: str
 
 
+COLUMNS = ("courseId", "total", "issued", "remaining", "name", "redeemed", "waiting", "expired", "revoked")
+# Two statements whose snapshots have the same name see the same rows; of one server, as long as it runs.
+MOMENT = "concat_ws(' ', pg_postmaster_start_time(), pg_current_snapshot())"
+KEPT = "summary"
+
 if TYPE_CHECKING:
     CountedCourse = WithAnnotations[Course, Counts]  # a course as `with_counts` gives it
 
 
-class Occurrences(Func):
-    """How often a value stands in an array. With an array of one subquery that is read once, for all rows."""
+class NumberOf(Subquery):
+    """How many rows there are for each row outside. Here those of queues, which an index holds by course: the cost
+    grows with the buyers that wait, and not with those who ever did."""
 
-    template = "cardinality(array_positions(%(expressions)s))"
+    template = "(SELECT count(*) FROM (%(subquery)s) AS found)"
     output_field = IntegerField()
-
-    def get_group_by_cols(self) -> list[Any]:
-        """Those of its parts: grouped by itself, it would be worked out for every voucher of a course."""
-        return [column for part in self.get_source_expressions() for column in part.get_group_by_cols()]
 
 
 def with_counts(courses: QuerySet[Course]) -> QuerySet[CountedCourse]:
@@ -58,33 +68,68 @@ def with_counts(courses: QuerySet[Course]) -> QuerySet[CountedCourse]:
     by the status a list of them shows.
     """
     today = timezone.localdate()
-    past = Q(vouchers__status__in=Voucher.OPEN, vouchers__valid_until__lt=today)
-    remaining = Q(vouchers__status=Voucher.Status.AVAILABLE, vouchers__valid_until__gte=course_cutoff_in_sql(today))
-    queues = ArraySubquery(Issuance.objects.filter(status=Issuance.Status.WAITING).order_by().values("course"))
+    past = Q(tallies__status__in=Voucher.OPEN, tallies__valid_until__lt=today)
+    remaining = Q(tallies__status=Voucher.Status.AVAILABLE, tallies__valid_until__gte=course_cutoff_in_sql(today))
+    queue = Issuance.objects.filter(course=OuterRef("id"), status=Issuance.Status.WAITING)
     return courses.annotate(
-        issued=Count("vouchers", filter=Q(vouchers__issued_at__isnull=False)),
-        remaining=Count("vouchers", filter=remaining),
-        redeemed=Count("vouchers", filter=Q(vouchers__status=Voucher.Status.REDEEMED)),
-        expired=Count("vouchers", filter=past),
-        revoked=Count("vouchers", filter=Q(vouchers__status=Voucher.Status.REVOKED)),
-        waiting=Occurrences(queues, F("id")),
+        issued=Sum("tallies__number", filter=Q(tallies__was_issued=True), default=0),
+        remaining=Sum("tallies__number", filter=remaining, default=0),
+        redeemed=Sum("tallies__number", filter=Q(tallies__status=Voucher.Status.REDEEMED), default=0),
+        expired=Sum("tallies__number", filter=past, default=0),
+        revoked=Sum("tallies__number", filter=Q(tallies__status=Voucher.Status.REVOKED), default=0),
+        waiting=NumberOf(queue.order_by().values("id")),
         total=F("issued") + F("remaining"),
     )
 
 
+class Answer(NamedTuple):
+    """The summary as JSON, its digest, and of what moment it is."""
+
+    moment: str
+    text: str
+    digest: str
+
+
+def answer() -> Answer:
+    """A row for each course, in the order of their ids: the last answer where nothing was committed since.
+
+    A transaction sees changes of its own, which no moment tells, and so it asks anew.
+    """
+    if connection.in_atomic_block:
+        return count()
+    kept: Answer | None = cache.get(KEPT)
+    if kept is None or kept.moment != _now():
+        kept = count()
+        cache.set(KEPT, kept, timeout=None)
+    return kept
+
+
+def count() -> Answer:
+    """Asks anew. PostgreSQL writes the JSON, in a third of the time."""
+    today = timezone.localdate()
+    with connection.cursor() as cursor:
+        cursor.execute(*_statement(today))
+        moment, text = cursor.fetchone()
+    return Answer(f"{today} {moment}", text, md5(text.encode(), usedforsecurity=False).hexdigest())
+
+
 def summary() -> list[CourseCounts]:
-    """A row for each course, in the order of their ids."""
-    return [
-        CourseCounts(
-            courseId=course.pk,
-            total=course.total,
-            issued=course.issued,
-            remaining=course.remaining,
-            name=course.name,
-            redeemed=course.redeemed,
-            waiting=course.waiting,
-            expired=course.expired,
-            revoked=course.revoked,
-        )
-        for course in with_counts(Course.objects.order_by("id"))
-    ]
+    """The same rows, read."""
+    rows: list[CourseCounts] = json.loads(answer().text)
+    return rows
+
+
+def _now() -> str:
+    today = timezone.localdate()
+    with connection.cursor() as cursor:
+        cursor.execute(f"/* desk: moment of the summary */ SELECT {MOMENT}")
+        return f"{today} {cursor.fetchone()[0]}"
+
+
+@functools.lru_cache(maxsize=1)
+def _statement(today: dt.date) -> tuple[str, tuple[Any, ...]]:
+    """What is asked on a day: to have Django work that out for each poll would cost more than the answer."""
+    courses = with_counts(Course.objects.order_by("id")).annotate(courseId=F("id"))
+    rows, parameters = courses.values(*COLUMNS).query.sql_with_params()
+    statement = f"SELECT {MOMENT}, coalesce(json_agg(counted), '[]')::text FROM ({rows}) AS counted"  # noqa: S608
+    return f"/* desk: summary */ {statement}", parameters

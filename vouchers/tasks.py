@@ -29,6 +29,7 @@ from vouchers.models import Checkup
 from vouchers.outgoing import sending as webhooks
 from vouchers.payments.reconciling import reconcile
 from vouchers.privacy.forgetting import forget_old_payloads
+from vouchers.tallies import fold
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,12 @@ def check_books(checkup_id: int) -> None:
 @app.task(queueing_lock="fill_queues")
 def fill_queues(timestamp: int) -> None:
     issuing.sweep_waiting()
+
+
+@app.periodic(cron="* * * * * *")
+@app.task(queueing_lock="fold_tallies")
+def fold_tallies(timestamp: int) -> None:
+    fold()
 
 
 @app.task(pass_context=True, retry=RetryStrategy(max_attempts=BATCH_ATTEMPTS, wait=5, retry_exceptions=PASSING))

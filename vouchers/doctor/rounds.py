@@ -12,7 +12,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 
 from vouchers.doctor.check import Check, HealableCheck, Row
-from vouchers.doctor.counts import BatchesAddUp, SummaryAddsUp
+from vouchers.doctor.counts import BatchesAddUp, SummaryAddsUp, VouchersAddUp
 from vouchers.doctor.emails import EmailsPickedUp, EmailsWithinReach, IssuedIsEmailed
 from vouchers.doctor.holders import IssuedIsOwed, OwedIsHeld, OwedOnce
 from vouchers.doctor.payments import Holds, PaymentsSettled, SeatsIssued, SeatsOnce, SeatsTakenBack
@@ -47,6 +47,7 @@ CHECKS: list[Check] = [
     EmailsWithinReach(),
     EmailsPickedUp(),
     BatchesAddUp(),
+    VouchersAddUp(),
     SummaryAddsUp(),
 ]
 HEALED_AT_ONCE = 500

@@ -6,6 +6,7 @@ from vouchers.models.history import AddressChange, Replacement
 from vouchers.models.issuance import IdempotencyKey, Issuance
 from vouchers.models.outgoing import WebhookMessage, WebhookReceiver
 from vouchers.models.redemption import Guess, RedeemAttempt, Redemption
+from vouchers.models.tally import Tally
 from vouchers.models.voucher import Voucher
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RejectedLine",
     "Replacement",
     "ResendRequest",
+    "Tally",
     "Voucher",
     "WebhookMessage",
     "WebhookReceiver",

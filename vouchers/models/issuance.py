@@ -77,7 +77,7 @@ class Issuance(models.Model):
         indexes = [
             models.Index(
                 fields=["course", "created_at", "id"],
-                condition=Q(status="waiting", held_since=None),
+                condition=Q(status="waiting"),  # on hold too: the summary counts them from it
                 name="issuance_queue",
             ),
             models.Index(Upper("email"), "course", name="issuance_email"),
