@@ -28,12 +28,14 @@ logger = logging.getLogger(__name__)
 
 # Few emails need one connection only, and a mail server that is away is found out once.
 FEW = 10
-BATCH = 50
+BATCH = 25
 # At once; some mail servers take no more than three from one customer.
 CONNECTIONS = 3
-# Seconds. Neither what is known of an email when it is offered is older, nor, when another is begun, what was sent and
-# is not recorded yet (docs/decisions/0007).
-MOMENT = 0.25
+# Seconds. What is known of an email when it is offered is no older.
+KNOWN_FOR = 0.25
+# Seconds. When an email is begun, what was sent longer ago is recorded; where the mail server takes longer than that for
+# one, each is recorded at once (docs/decisions/0007).
+UNRECORDED_FOR = 0.05
 # Less than the worker is given to stop (config/management/commands/run.py), so that a batch is given back in order.
 SEND_SECONDS = 15.0
 # An SMTP dialogue is about a dozen replies, each up to EMAIL_TIMEOUT (10 s) late. So a message that is begun
@@ -138,7 +140,7 @@ class Ahead:
         """The email of the first of what is left. Raises `Pointless` and `OnHold`."""
         now = time.monotonic()
         if now >= self._until:
-            self._issuances, self._until = look_up(rest), now + MOMENT
+            self._issuances, self._until = look_up(rest), now + KNOWN_FOR
         return compose(rest[0], self._issuances)
 
 
@@ -153,7 +155,7 @@ class Record:
         if not self._sent:
             self._since = began
         self._sent[delivery] = provider_id
-        if time.monotonic() - self._since >= MOMENT:
+        if time.monotonic() - self._since >= UNRECORDED_FOR:
             self.write()
 
     def write(self) -> None:
