@@ -33,8 +33,8 @@ BATCH = 25
 CONNECTIONS = 3
 # Seconds. What is known of an email when it is offered is no older.
 KNOWN_FOR = 0.25
-# Seconds. When an email is begun, what was sent longer ago is recorded; where the mail server takes longer than that for
-# one, each is recorded at once (docs/decisions/0007).
+# Seconds. When an email is begun, what was sent longer ago is recorded; where the mail server takes longer than that
+# for one, each is recorded at once (docs/decisions/0007).
 UNRECORDED_FOR = 0.05
 # Less than the worker is given to stop (config/management/commands/run.py), so that a batch is given back in order.
 SEND_SECONDS = 15.0
