@@ -1,6 +1,7 @@
-"""Emails a second of one sender, beside a bare loop that feeds the same SMTP server over one connection.
+"""Emails a second of one sender, beside a bare loop that feeds the same SMTP server over one connection; and of two
+workers beside one.
 
-The server is a process of its own and throws away what it gets. Prints the lines for docs/performance.md.
+The server is a process of its own and throws away what it gets.
 """
 
 from __future__ import annotations

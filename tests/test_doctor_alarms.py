@@ -176,7 +176,7 @@ class Shop:
     def send(self) -> None:
         for delivery in claim_due(3):
             if self.dice.random() < 0.7:
-                record_sent(delivery, "provider's")
+                record_sent({delivery: "provider's"})
             else:
                 record_failure(delivery, "no", permanent=self.dice.random() < 0.5)
 

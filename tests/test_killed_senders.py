@@ -19,7 +19,7 @@ from tests.email_worker import start_worker
 from tests.factories import queue_emails
 from tests.racing import DEADLINE, somebody_waits_for_a_lock, wait_until
 from tests.smtp_server import SmtpServer
-from vouchers.delivery.sending import send_due
+from vouchers.delivery.sending import FEW, send_due
 from vouchers.models import Delivery, Voucher
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -112,6 +112,7 @@ def test_every_code_arrives_and_repeats_are_the_same_email(smtp: SmtpServer, cou
         copies[received.message["Message-ID"]].add((*received.recipients, received.text))
     assert len(copies) == emails
     assert {len(same) for same in copies.values()} == {1}
-    assert len(smtp.received) == emails + rounds  # what each killed sender had offered was offered again
+    # What each killed sender had offered last was offered again, and what else it had not recorded yet.
+    assert emails + rounds <= len(smtp.received) <= emails + rounds * FEW
     texts = {recipient: text for same in copies.values() for recipient, text in same}
     assert all(voucher.code in texts[voucher.issued_to] for voucher in Voucher.objects.all())

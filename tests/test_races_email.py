@@ -24,7 +24,7 @@ def claim_without_lock(both_have_read: threading.Barrier) -> Callable[[int], lis
     """`claim_due` as it would be without its lock: both have read before either has written."""
 
     def claim(limit: int) -> list[Delivery]:
-        due = list(Delivery.objects.due()[:limit])
+        due = list(Delivery.objects.filter(status=Delivery.Status.QUEUED)[:limit])
         both_have_read.wait()
         Delivery.objects.filter(pk__in=[delivery.pk for delivery in due]).update(
             status=Delivery.Status.SENDING, due_at=Now() + outbox.LEASE

@@ -219,7 +219,7 @@ class TestReturn:
         payment = seats()
         tell(payment.completed())
         (delivery,) = claim_due(1)
-        record_sent(delivery, "")
+        record_sent({delivery: ""})
         tell(payment.refunded(1000))
         with pytest.raises(NotReturnable, match="may have been seen"):
             return_voucher(Issuance.objects.get())

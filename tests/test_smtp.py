@@ -363,7 +363,7 @@ def test_a_late_answer_does_not_overwrite_the_record_of_the_next_sender(course: 
 
     ann.refresh_from_db()
     assert (ann.status, ann.attempts, ann.last_error) == (Delivery.Status.SENDING, 2, "")
-    assert record_sent(second, "provider-2")
-    assert not record_sent(first, "provider-1")
+    assert record_sent({second: "provider-2"}) == {ann.pk}
+    assert record_sent({first: "provider-1"}) == set()
     ann.refresh_from_db()
     assert (ann.status, ann.provider_id) == (Delivery.Status.SENT, "provider-2")

@@ -53,7 +53,7 @@ def fail_what_is_due() -> None:
 
 def send_what_is_due() -> None:
     for delivery in claim_due(10):
-        record_sent(delivery, "")
+        record_sent({delivery: ""})
 
 
 def take_back(issuance: Issuance) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Max, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -28,6 +28,42 @@ BACKOFF = [dt.timedelta(seconds=s) for s in (5, 15, 60, 120, 300, 600, 1800, 360
 POSTPONED_AT_LEAST = BACKOFF[0]
 POSTPONED_AT_MOST = dt.timedelta(minutes=10)
 NEWS_SECONDS = 10
+
+# What is to be sent now, and what a sender took and never answered for, oldest first. One statement, because a sender
+# asks every second and mostly for nothing. The clock is that of `Now()`.
+CLAIM = """
+/* desk: claim due emails */
+WITH due AS MATERIALIZED (
+    SELECT id FROM vouchers_delivery
+    WHERE status IN ('queued', 'sending') AND due_at <= statement_timestamp()
+    ORDER BY due_at, id
+    LIMIT %s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE vouchers_delivery d
+SET status = 'sending', due_at = statement_timestamp() + %s, attempts = attempts + 1
+FROM due
+WHERE d.id = due.id
+RETURNING d.*
+"""
+# As `_still_ours`, for many that each have an id of the provider's. Locked by key, or two that write to the same rows
+# might wait for each other.
+RECORD_SENT = """
+/* desk: record emails as sent */
+WITH ours AS (
+    SELECT d.id, s.provider_id
+    FROM vouchers_delivery d
+    JOIN unnest(%s::bigint[], %s::timestamptz[], %s::text[]) AS s (id, due_at, provider_id) USING (id, due_at)
+    WHERE d.status = 'sending'
+    ORDER BY d.id
+    FOR NO KEY UPDATE OF d
+)
+UPDATE vouchers_delivery d
+SET status = 'sent', sent_at = statement_timestamp(), provider_id = ours.provider_id, last_error = ''
+FROM ours
+WHERE d.id = ours.id
+RETURNING d.id
+"""
 
 
 def queue_email(issuance: Issuance) -> Delivery:
@@ -124,25 +160,21 @@ def queue_again(issuance: Issuance, *, language: str = "") -> Delivery:
     return delivery
 
 
-@transaction.atomic
 def claim_due(limit: int) -> list[Delivery]:
     """Takes up to `limit` due deliveries for the length of a lease; other senders pass them by.
 
     The end of the lease is on the database's clock, and it is what tells this claim from every other one.
     """
-    due = list(Delivery.objects.due().select_for_update(skip_locked=True).values_list("pk", flat=True)[:limit])
-    Delivery.objects.filter(pk__in=due).update(
-        status=Delivery.Status.SENDING, due_at=Now() + LEASE, attempts=F("attempts") + 1
-    )
-    return list(Delivery.objects.filter(pk__in=due).order_by("pk"))
+    return sorted(Delivery.objects.raw(CLAIM, [limit, LEASE]), key=lambda delivery: delivery.pk)
 
 
-def record_sent(delivery: Delivery, provider_id: str) -> bool:
-    """Returns whether the row was still ours to write to; so do `record_failure` and `withdraw`."""
-    sent = _still_ours(delivery).update(
-        status=Delivery.Status.SENT, sent_at=Now(), provider_id=provider_id[:255], last_error=""
-    )
-    return sent == 1
+def record_sent(sent: Mapping[Delivery, str]) -> set[int]:
+    """Writes down what the mail server took, with the provider's ids; returns the keys of the rows that were still ours
+    to write to. `record_failure` and `withdraw` return whether theirs was."""
+    claims = [(delivery.pk, delivery.due_at, provider_id[:255]) for delivery, provider_id in sent.items()]
+    with connection.cursor() as cursor:
+        cursor.execute(RECORD_SENT, [list(column) for column in zip(*claims, strict=True)])
+        return {pk for (pk,) in cursor.fetchall()}
 
 
 def record_failure(delivery: Delivery, error: str, *, permanent: bool) -> bool:

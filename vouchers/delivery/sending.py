@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import requests
-from django.core.mail import get_connection
+from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
+from django.db import connections
 
 from vouchers.delivery import outbox
-from vouchers.delivery.messages import OnHold, Pointless, message_of
+from vouchers.delivery.messages import OnHold, Pointless, compose, look_up
 from vouchers.delivery.trouble import NotConnected, NotSent, Trouble, describe, judge
-from vouchers.models import Delivery
+from vouchers.models import Delivery, Issuance
 
 logger = logging.getLogger(__name__)
 
-BATCH = 50
+# Few emails need one connection only, and a mail server that is away is found out once.
+FEW = 10
+BATCH = 25
+# At once; some mail servers take no more than three from one customer.
+CONNECTIONS = 3
+# Seconds. What is known of an email when it is offered is no older.
+KNOWN_FOR = 0.25
+# Seconds. When an email is begun, what was sent longer ago is recorded; where the mail server takes longer than that
+# for one, each is recorded at once (docs/decisions/0007).
+UNRECORDED_FOR = 0.05
 # Less than the worker is given to stop (config/management/commands/run.py), so that a batch is given back in order.
 SEND_SECONDS = 15.0
 # An SMTP dialogue is about a dozen replies, each up to EMAIL_TIMEOUT (10 s) late. So a message that is begun
@@ -36,46 +49,123 @@ def send_due(limit_seconds: float = SEND_SECONDS) -> int:
     Returns early where the mail server is away or wants none of us. Any number of these may run at once.
     """
     deadline = time.monotonic() + min(limit_seconds, LATEST_START)
-    connection: BaseEmailBackend = get_connection()
-    total = 0
+    with Sender(deadline) as sender:
+        if not sender.send_some(FEW):
+            return sender.sent
+        with ThreadPoolExecutor(CONNECTIONS - 1, "sender") as threads:
+            helpers = [threads.submit(_help, deadline) for _ in range(CONNECTIONS - 1)]
+            sender.send_all()
+        return sender.sent + sum(helper.result() for helper in helpers)
+
+
+def _help(deadline: float) -> int:
+    """In a thread, with connections of its own to the mail server and the database."""
     try:
-        while time.monotonic() < deadline and (batch := outbox.claim_due(BATCH)):
-            sent, well = _send_batch(connection, batch, deadline)
-            total += sent
-            if not well:
-                break
+        with Sender(deadline) as sender:
+            sender.send_all()
+            return sender.sent
     finally:
-        _close(connection)
-    return total
+        connections.close_all()
 
 
-def _send_batch(connection: BaseEmailBackend, batch: Sequence[Delivery], deadline: float) -> tuple[int, bool]:
-    """How many were sent, and whether there is any sense in going on."""
-    sent = 0
-    for place, delivery in enumerate(batch):
-        if time.monotonic() >= deadline:
-            outbox.release(batch[place:])
-            return sent, False
+class Sender:
+    """Sends over one connection, one email after the other, until nothing is due or the deadline."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.connection: BaseEmailBackend = get_connection()
+        self.sent = 0
+        self._record = Record()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _close(self.connection)
+
+    def send_all(self) -> None:
+        while self.send_some(BATCH):
+            pass
+
+    def send_some(self, limit: int) -> bool:
+        """Sends up to `limit` of what is due; returns whether there is more, and any sense in going on."""
+        if time.monotonic() >= self.deadline:
+            return False
+        batch, ahead = outbox.claim_due(limit), Ahead()
         try:
-            provider_id = _arrived(delivery) or _send(connection, delivery)
+            well = all(self._send_next(batch[place:], ahead) for place in range(len(batch)))
+        finally:
+            self._record.write()
+        return well and len(batch) == limit
+
+    def _send_next(self, rest: Sequence[Delivery], ahead: Ahead) -> bool:
+        """Sends the first of what is left of a batch; False where that is given back."""
+        delivery, began = rest[0], time.monotonic()
+        if began >= self.deadline:
+            outbox.release(rest)
+            return False
+        try:
+            provider_id = _arrived(delivery) or _offer(self.connection, delivery, ahead.compose(rest))
         except Pointless as reason:
             outbox.withdraw(delivery, str(reason))
         except OnHold as reason:
             outbox.postpone([delivery], str(reason))
         except Exception as error:  # noqa: BLE001  # one email's trouble, a shop's template too, is not the others'
-            _log("not sent", delivery, error)
-            _close(connection)  # its state is unknown; the next one opens another
-            trouble = judge(error)
-            if trouble is Trouble.DESK:
-                # The others of the batch would only learn the same, each after a time-out of its own.
-                outbox.postpone(batch[place:], describe(error))
-                return sent, False
-            outbox.record_failure(delivery, describe(error), permanent=trouble is Trouble.REFUSED)
+            return self._cope(error, rest)
         else:
-            sent += 1
-            if not outbox.record_sent(delivery, provider_id):
+            self.sent += 1
+            self._record.note(delivery, provider_id, began)
+        return True
+
+    def _cope(self, error: Exception, rest: Sequence[Delivery]) -> bool:
+        _log("not sent", rest[0], error)
+        _close(self.connection)  # its state is unknown; the next one opens another
+        trouble = judge(error)
+        if trouble is Trouble.DESK:
+            # The others of the batch would only learn the same, each after a time-out of its own.
+            outbox.postpone(rest, describe(error))
+            return False
+        outbox.record_failure(rest[0], describe(error), permanent=trouble is Trouble.REFUSED)
+        return True
+
+
+class Ahead:
+    """What the emails of a batch are about: looked up for all that are left of it at once, and again after a moment."""
+
+    def __init__(self) -> None:
+        self._issuances: dict[int, Issuance] = {}
+        self._until = -math.inf
+
+    def compose(self, rest: Sequence[Delivery]) -> EmailMultiAlternatives:
+        """The email of the first of what is left. Raises `Pointless` and `OnHold`."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._issuances, self._until = look_up(rest), now + KNOWN_FOR
+        return compose(rest[0], self._issuances)
+
+
+class Record:
+    """What was sent and is not recorded yet: of the last moment only."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Delivery, str] = {}
+        self._since = 0.0
+
+    def note(self, delivery: Delivery, provider_id: str, began: float) -> None:
+        if not self._sent:
+            self._since = began
+        self._sent[delivery] = provider_id
+        if time.monotonic() - self._since >= UNRECORDED_FOR:
+            self.write()
+
+    def write(self) -> None:
+        sent, self._sent = self._sent, {}
+        if not sent:
+            return
+        ours = outbox.record_sent(sent)
+        for delivery in sent:
+            if delivery.pk not in ours:
                 _log("sent after the end of its lease", delivery)
-    return sent, True
 
 
 def _arrived(delivery: Delivery) -> str:
@@ -85,12 +175,8 @@ def _arrived(delivery: Delivery) -> str:
     return ""
 
 
-def _send(connection: BaseEmailBackend, delivery: Delivery) -> str:
-    """Offers an email to the mail server; returns the provider's id for it, if it gave one.
-
-    Raises `Pointless` and `OnHold`.
-    """
-    message = message_of(delivery)
+def _offer(connection: BaseEmailBackend, delivery: Delivery, message: EmailMultiAlternatives) -> str:
+    """Offers an email to the mail server; returns the provider's id for it, if it gave one."""
     try:
         connection.open()
     except OSError as error:

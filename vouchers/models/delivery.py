@@ -16,12 +16,6 @@ from vouchers.tombstones import TOMBSTONES
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
-    def due(self) -> Self:
-        """What is to be sent now, and what a sender took and never answered for, oldest first."""
-        return self.filter(
-            Q(status=Delivery.Status.QUEUED) | Q(status=Delivery.Status.SENDING), due_at__lte=Now()
-        ).order_by("due_at", "id")
-
     def in_trouble(self) -> Self:
         """Failed or bounced, whatever came after; what the index `delivery_in_trouble` holds."""
         return self.filter(Q(status=Delivery.Status.FAILED) | Q(fate__in=Delivery.LOST))
