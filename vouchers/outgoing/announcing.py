@@ -60,6 +60,11 @@ def announce_redeemed(redemption: Redemption) -> None:
     _announce(Event.VOUCHER_REDEEMED, [data])
 
 
+def somebody_listens() -> bool:
+    """Whether anybody at all is to be told of anything."""
+    return bool(_receivers())
+
+
 def forget_receivers() -> None:
     """Looks anew at the next event who is to be told; other processes do within 5 s."""
     cache.delete(KNOWN)
