@@ -59,13 +59,19 @@ def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE, said: C
         threading.Event().wait(0.01)
 
 
-def somebody_waits_for_a_lock() -> bool:
+def waiting_for_locks() -> int:
+    """How many sessions wait for one another."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_clear_snapshot()")  # or a transaction sees its first look for ever
         cursor.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        return bool(cursor.fetchone()[0])
+        (number,) = cursor.fetchone()
+    return int(number)
+
+
+def somebody_waits_for_a_lock() -> bool:
+    return waiting_for_locks() > 0
 
 
 def failures(results: list[Any]) -> list[Exception]:

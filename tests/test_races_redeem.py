@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from rest_framework.test import APIClient
 
 from courses.models import Course
@@ -19,43 +22,59 @@ from tests.racing import (
     somebody_waits_for_a_lock,
     together,
     wait_until,
+    waiting_for_locks,
 )
-from vouchers import guesses, redeeming
+from vouchers import guesses
 from vouchers.delivery.outbox import claim_due
 from vouchers.errors import AlreadyRedeemed, VoucherNotFound
 from vouchers.guesses import Guesser
-from vouchers.models import Issuance, RedeemAttempt, Redemption, Voucher
-from vouchers.models.voucher import VoucherQuerySet
+from vouchers.models import Issuance, Redemption, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+LOOKED = "UPDATE vouchers_voucher v"
+UNCHANGED = re.compile(r"AND \(v\.status, .*?it\.held_since\)", re.DOTALL)
+
+
+@contextmanager
+def everybody_looks_first(number: int, *, guarded: bool = True) -> Iterator[None]:
+    """Holds so many calls between their look at a voucher and their update of it, lets them go when this ends, and
+    keeps them from asking whether it is still as it was where they are not `guarded`."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef('vouchers_redeem'::regproc)")
+        (right,) = cursor.fetchone()
+        held = right.replace(LOOKED, f"PERFORM pg_advisory_xact_lock_shared(42); {LOOKED}")
+        try:
+            cursor.execute(held if guarded else UNCHANGED.sub("", held))
+            cursor.execute("SELECT pg_advisory_lock(42)")
+            yield
+            wait_until(lambda: waiting_for_locks() == number)
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+            cursor.execute(right)
+
+
 class TestRedeemStorm:
-    def storm(self, course: Course) -> list[Any]:
+    def storm(self, course: Course, *, guarded: bool) -> list[Any]:
         code = make_pool(course, 1)[0].code
         issue_to(course)
-        return together(32, lambda n: redeem_voucher(RedeemRequest(code=code, guesser=Guesser.of_key(f"key:{n}"))))
+        with everybody_looks_first(32, guarded=guarded):
+            calls = in_thread(
+                lambda: together(
+                    32, lambda n: redeem_voucher(RedeemRequest(code=code, guesser=Guesser.of_key(f"key:{n}")))
+                )
+            )
+        return calls()
 
     def test_one_call_spends_the_voucher(self, course: Course) -> None:
-        results = self.storm(course)
+        results = self.storm(course, guarded=True)
         assert Counter(type(result) for result in results) == {Redemption: 1, AlreadyRedeemed: 31}
         assert Redemption.objects.count() == 1
 
-    def test_control_without_the_condition_many_believe_they_spent_it(
-        self, course: Course, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        all_looked = threading.Barrier(32, timeout=DEADLINE)
-        is_closed = redeeming._is_closed
-
-        def look_and_wait(voucher: Voucher) -> RedeemAttempt.Reason | None:
-            reason = is_closed(voucher)
-            all_looked.wait()
-            return reason
-
-        monkeypatch.setattr(redeeming, "_is_closed", look_and_wait)
-        monkeypatch.setattr(VoucherQuerySet, "redeemable", lambda self: self)
-        errors = failures(self.storm(course))
+    def test_control_without_the_condition_many_believe_they_spent_it(self, course: Course) -> None:
+        errors = failures(self.storm(course, guarded=False))
         # 32 passed the look and the update; the database refused 31.
         assert [type(error) for error in errors] == [IntegrityError] * 31
 
@@ -86,25 +105,30 @@ class TestReturn:
             taken_back()
         assert Voucher.objects.get().status == "issued"
 
-    def test_a_checkout_never_spends_the_voucher_of_the_next_holder(
-        self, course: Course, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def spend_while_it_moves(self, course: Course, *, guarded: bool) -> Callable[[], Redemption]:
+        """Ann's checkout, begun while the code was hers and ended when it is Bob's."""
         Course.objects.update(redemption="holder")
-        code = make_pool(course, 1)[0].code
+        code = make_pool(course, 1, code="JS101-XZ4B7Q-001")[0].code
         issuance = issue_to(course, "ann@example.com")
-        spend = redeeming._spend
+        request = RedeemRequest(code=code, email="ann@example.com", guesser=Guesser.of_key("key:a"))
+        with everybody_looks_first(1, guarded=guarded):
+            checkout = in_thread(lambda: redeem_voucher(request))
+            wait_until(somebody_waits_for_a_lock)
+            self.take_back(issuance)
+            issue_to(course, "bob@example.com")
+        return checkout
 
-        def meanwhile(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
-            if voucher.issued_to == "ann@example.com":
-                self.take_back(issuance)
-                issue_to(course, "bob@example.com")
-            return spend(voucher, request)
-
-        monkeypatch.setattr(redeeming, "_spend", meanwhile)
-        guesser = Guesser.of_address("127.0.0.1")
+    def test_a_checkout_never_spends_the_voucher_of_the_next_holder(self, course: Course) -> None:
+        checkout = self.spend_while_it_moves(course, guarded=True)
         with pytest.raises(VoucherNotFound):
-            redeem_voucher(RedeemRequest(code=code, email="ann@example.com", guesser=guesser))
-        assert redeem_voucher(RedeemRequest(code=code, email="bob@example.com", guesser=guesser))
+            checkout()
+        guesser = Guesser.of_key("key:b")
+        assert redeem_voucher(RedeemRequest(code="JS101-XZ4B7Q-001", email="bob@example.com", guesser=guesser))
+
+    def test_control_without_the_condition_it_would(self, course: Course) -> None:
+        checkout = self.spend_while_it_moves(course, guarded=False)
+        assert checkout().email == "ann@example.com"
+        assert Voucher.objects.get().issued_to == "bob@example.com"
 
 
 class TestLimiter:
