@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +16,16 @@ from courses.models import Course
 from tests.factories import issue_to, make_pool
 from tests.racing import (
     DEADLINE,
+    GATE,
+    WAIT_AT_THE_GATE,
     failures,
     in_thread,
+    rewritten,
     somebody_waits_for_a_lock,
     together,
+    together_at_the_gate,
     wait_until,
-    waiting_for_locks,
+    waiting_at_the_gate,
 )
 from vouchers import guesses
 from vouchers.delivery.outbox import claim_due
@@ -34,47 +37,41 @@ from vouchers.redeeming import RedeemRequest, redeem_voucher
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-LOOKED = "UPDATE vouchers_voucher v"
-UNCHANGED = re.compile(r"AND \(v\.status, .*?it\.held_since\)", re.DOTALL)
+# Every call has looked at the voucher before the first updates it.
+ALL_LOOK_FIRST = ("UPDATE vouchers_voucher v", f"{WAIT_AT_THE_GATE} UPDATE vouchers_voucher v")
+NO_CONDITION = (
+    """AND (v.status, v.valid_until, v.issued_to, v.issued_at, v.held_since)
+                IS NOT DISTINCT FROM (it.status, it.valid_until, it.issued_to, it.issued_at, it.held_since)""",
+    "",
+)
 
 
 @contextmanager
-def everybody_looks_first(number: int, *, guarded: bool = True) -> Iterator[None]:
-    """Holds so many calls between their look at a voucher and their update of it, lets them go when this ends, and
-    keeps them from asking whether it is still as it was where they are not `guarded`."""
+def closed_gate() -> Iterator[None]:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef('vouchers_redeem'::regproc)")
-        (right,) = cursor.fetchone()
-        held = right.replace(LOOKED, f"PERFORM pg_advisory_xact_lock_shared(42); {LOOKED}")
+        cursor.execute("SELECT pg_advisory_lock(%s)", [GATE])
         try:
-            cursor.execute(held if guarded else UNCHANGED.sub("", held))
-            cursor.execute("SELECT pg_advisory_lock(42)")
             yield
-            wait_until(lambda: waiting_for_locks() == number)
         finally:
-            cursor.execute("SELECT pg_advisory_unlock_all()")
-            cursor.execute(right)
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [GATE])
 
 
 class TestRedeemStorm:
-    def storm(self, course: Course, *, guarded: bool) -> list[Any]:
+    def storm(self, course: Course, *changes: tuple[str, str]) -> list[Any]:
         code = make_pool(course, 1)[0].code
         issue_to(course)
-        with everybody_looks_first(32, guarded=guarded):
-            calls = in_thread(
-                lambda: together(
-                    32, lambda n: redeem_voucher(RedeemRequest(code=code, guesser=Guesser.of_key(f"key:{n}")))
-                )
+        with rewritten("vouchers_redeem", ALL_LOOK_FIRST, *changes):
+            return together_at_the_gate(
+                32, lambda n: redeem_voucher(RedeemRequest(code=code, guesser=Guesser.of_key(f"key:{n}")))
             )
-        return calls()
 
     def test_one_call_spends_the_voucher(self, course: Course) -> None:
-        results = self.storm(course, guarded=True)
+        results = self.storm(course)
         assert Counter(type(result) for result in results) == {Redemption: 1, AlreadyRedeemed: 31}
         assert Redemption.objects.count() == 1
 
     def test_control_without_the_condition_many_believe_they_spent_it(self, course: Course) -> None:
-        errors = failures(self.storm(course, guarded=False))
+        errors = failures(self.storm(course, NO_CONDITION))
         # 32 passed the look and the update; the database refused 31.
         assert [type(error) for error in errors] == [IntegrityError] * 31
 
@@ -105,29 +102,27 @@ class TestReturn:
             taken_back()
         assert Voucher.objects.get().status == "issued"
 
-    def spend_while_it_moves(self, course: Course, *, guarded: bool) -> Callable[[], Redemption]:
-        """Ann's checkout, begun while the code was hers and ended when it is Bob's."""
+    def spend_while_it_moves(self, course: Course, *changes: tuple[str, str]) -> Redemption:
+        """Ann's checkout, begun while the code is hers and ended when it is Bob's."""
         Course.objects.update(redemption="holder")
         code = make_pool(course, 1, code="JS101-XZ4B7Q-001")[0].code
         issuance = issue_to(course, "ann@example.com")
         request = RedeemRequest(code=code, email="ann@example.com", guesser=Guesser.of_key("key:a"))
-        with everybody_looks_first(1, guarded=guarded):
+        with rewritten("vouchers_redeem", ALL_LOOK_FIRST, *changes), closed_gate():
             checkout = in_thread(lambda: redeem_voucher(request))
-            wait_until(somebody_waits_for_a_lock)
+            wait_until(lambda: waiting_at_the_gate() == 1)
             self.take_back(issuance)
             issue_to(course, "bob@example.com")
-        return checkout
+        return checkout()
 
     def test_a_checkout_never_spends_the_voucher_of_the_next_holder(self, course: Course) -> None:
-        checkout = self.spend_while_it_moves(course, guarded=True)
         with pytest.raises(VoucherNotFound):
-            checkout()
+            self.spend_while_it_moves(course)
         guesser = Guesser.of_key("key:b")
         assert redeem_voucher(RedeemRequest(code="JS101-XZ4B7Q-001", email="bob@example.com", guesser=guesser))
 
     def test_control_without_the_condition_it_would(self, course: Course) -> None:
-        checkout = self.spend_while_it_moves(course, guarded=False)
-        assert checkout().email == "ann@example.com"
+        assert self.spend_while_it_moves(course, NO_CONDITION).email == "ann@example.com"
         assert Voucher.objects.get().issued_to == "bob@example.com"
 
 

@@ -1,8 +1,8 @@
 """Redeem: a code is spent at a checkout, once, and a free purchase exists.
 
 The database's function `vouchers_redeem` (migration 0009) alone says whether a voucher may be spent, and spends it: one
-conditional UPDATE decides who won, and the free purchase commits with it. Where nobody else is to be told and the caller is
-far from its limit of guesses, that one statement is all; else it is one of several in a transaction.
+conditional UPDATE decides who won, and the free purchase commits with it. Where nobody else is to be told and the
+caller is far from its limit of guesses, that one statement is all; else it is one of several in a transaction.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from vouchers.errors import (
     VoucherRevoked,
 )
 from vouchers.guesses import WINDOW, Guesser
-from vouchers.models import Delivery, RedeemAttempt, Redemption, Voucher
-from vouchers.outgoing.announcing import announce_purchase, announce_redeemed, somebody_listens
+from vouchers.models import Delivery, RedeemAttempt, Redemption, Voucher, WebhookReceiver
+from vouchers.outgoing.announcing import announce_purchase, announce_redeemed, is_anybody_told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,11 @@ SPEND = """
 SELECT voucher, course, holder, refusal FROM vouchers_redeem(
     given_code => %(code)s, named_course => %(course)s, named_holder => %(holder)s, given_email => %(email)s,
     buyer_language => %(language)s, guesser => %(guesser)s, request_key => %(key)s, free_guesses => %(free_guesses)s,
-    guess_window => %(window)s, new_purchase => %(purchase)s, new_token => %(token)s, moment => %(now)s, today => %(today)s
+    guess_window => %(window)s, new_purchase => %(purchase)s, new_token => %(token)s,
+    moment => %(now)s, today => %(today)s
 )
 """
+EVENTS = (WebhookReceiver.Event.VOUCHER_REDEEMED, WebhookReceiver.Event.PURCHASE_COMPLETED)
 REDEMPTION_FIELDS = [field.attname for field in Redemption._meta.concrete_fields]
 
 
@@ -95,7 +97,7 @@ def redeem_voucher(request: RedeemRequest) -> Redemption:
 def _at_once(code: str, request: RedeemRequest) -> Redemption | None:
     """Spends the voucher where one statement can do it all. None says nothing, and nothing has been written."""
     free_guesses = request.guesser.free_guesses
-    if not free_guesses or request.confirm or somebody_listens():
+    if not free_guesses or request.confirm or any(map(is_anybody_told, EVENTS)):
         return None
     spent = _spend(code, request, free_guesses=free_guesses)
     return spent if isinstance(spent, Redemption) else None
@@ -130,7 +132,7 @@ def _try(code: str, request: RedeemRequest) -> Redemption | DeskError:
 def _tell(redemption: Redemption, request: RedeemRequest) -> None:
     if request.confirm and redemption.purchase.email:
         queue_notice(redemption.purchase, Delivery.Kind.CONFIRMATION)
-    if somebody_listens():
+    if any(map(is_anybody_told, EVENTS)):
         announce_redeemed(redemption)
         announce_purchase(redemption.purchase)
 

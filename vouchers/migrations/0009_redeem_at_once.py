@@ -1,7 +1,7 @@
 """A voucher is redeemed in one statement.
 
-Why a function: spending a voucher was five statements and two for the transaction, each with its own trip to the database and
-its own plan. It is also the one place that says what may be spent and, where not, why (docs/decisions/0018).
+Why a function: looking at a voucher and spending it took five statements and a transaction of its own, each with its trip
+to the database and its plan. It is also the one place that knows which voucher may be spent, and why another may not.
 """
 
 from django.db import migrations

@@ -60,9 +60,9 @@ def announce_redeemed(redemption: Redemption) -> None:
     _announce(Event.VOUCHER_REDEEMED, [data])
 
 
-def somebody_listens() -> bool:
-    """Whether anybody at all is to be told of anything."""
-    return bool(_receivers())
+def is_anybody_told(kind: WebhookReceiver.Event) -> bool:
+    """Whether an event of this kind writes anything, and so needs the transaction of its deed."""
+    return bool(_receivers().get(kind.value))
 
 
 def forget_receivers() -> None:
