@@ -33,6 +33,7 @@ RUNS = 5
 # Sixteen connections fall to the two web processes by chance, and stay there; each round makes them anew.
 ROUNDS = 8
 GETS = 200
+UNKNOWN = '"unknown"'
 POSTS = 400
 ALONE = 200
 # As many as 700 issues add, a second of a busy desk; they add up to nothing.
@@ -82,12 +83,17 @@ class Caller:
         with urllib.request.urlopen(asked) as answer:  # noqa: S310
             return str(answer.headers["ETag"])
 
-    def gets(self, path: str, known: str = "") -> float:
-        """Answers a second; 304s where the answer with the ETag `known` still holds."""
-        headers = {"If_None_Match": known} if known else {}
-        asked = request("GET", path, b"", Authorization=f"Api-Key {self.key}", **headers)
-        status = 304 if known else 200
-        return ROUNDS * GETS / sum(call_all(self.port, [asked] * GETS, status=status).seconds for _ in range(ROUNDS))
+    def gets(self, path: str) -> float:
+        """Answers a second."""
+        asked = request("GET", path, Authorization=f"Api-Key {self.key}")
+        return ROUNDS * GETS / sum(call_all(self.port, [asked] * GETS, status=200).seconds for _ in range(ROUNDS))
+
+    def wait(self, known: str) -> float:
+        """Milliseconds in which one client alone has a tenth of its answers, if it knows the one with this ETag: what
+        the machine does besides shows in the others, and is more than what is compared."""
+        asked = request("GET", SUMMARY, Authorization=f"Api-Key {self.key}", If_None_Match=known)
+        status = 200 if known == UNKNOWN else 304
+        return call_all(self.port, [asked] * ROUNDS * GETS, status=status, clients=1).within(0.1)
 
     def issues(self) -> float:
         """Vouchers a second, of all courses in turn."""
@@ -173,11 +179,12 @@ def read(caller: Caller, vouchers: int) -> None:
     record(
         Figure(
             name="summary not modified",
-            what=f"GET {SUMMARY} of {many}, 304 beside 200; answers a second",
+            what=f"GET {SUMMARY} of {many}, 304 beside 200; milliseconds",
             ours="304",
             theirs="200",
-            pairs=in_turn(lambda: caller.gets(SUMMARY, etag), lambda: caller.gets(SUMMARY), 9),
+            pairs=in_turn(lambda: caller.wait(etag), lambda: caller.wait(UNKNOWN)),
             goal=1.0,
+            at_most=True,
         )
     )
 

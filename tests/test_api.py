@@ -101,7 +101,7 @@ class TestErrors:
         assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
 
     def test_it_hides_a_fault_of_ours(self, caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(stock, "summary", lambda: 1 / 0)
+        monkeypatch.setattr(stock, "answer", lambda: 1 / 0)
         client = caller("manage")
         client.raise_request_exception = False
         response = client.get("/admin/vouchers-summary")
@@ -112,7 +112,7 @@ class TestErrors:
         def away() -> None:
             raise OperationalError("connection refused")
 
-        monkeypatch.setattr(stock, "summary", away)
+        monkeypatch.setattr(stock, "answer", away)
         response = caller("manage").get("/admin/vouchers-summary")
         assert (response.status_code, response.json()["code"]) == (503, "unavailable")
         assert response["Retry-After"] == "2"
