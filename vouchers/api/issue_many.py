@@ -19,7 +19,6 @@ from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Voucher
 
 COUNTED = ["issued", "found", "waiting", "closed", "invalid"]
-CLOSED = "What this line named was refunded or returned. Use a new batchKey to issue another voucher."
 
 
 @extend_schema_field({"type": "array", "items": {}, "minItems": 1, "maxItems": LINES_AT_MOST})
@@ -70,7 +69,7 @@ class IssuedMany(serializers.Serializer[Any]):
 class IssueVouchers(DeskView):
     scope = ApiKey.Scope.ISSUE
     staff_permission = "vouchers.issue_voucher"
-    max_bytes = 4 * 1024 * 1024  # the most and the longest emails, and some air
+    max_bytes = 16 * 1024 * 1024  # the most and longest emails, also with every sign escaped
 
     @extend_schema(
         tags=["Vouchers"],
@@ -119,12 +118,11 @@ def line_document(result: LineResult, *, tells_code: bool) -> dict[str, Any]:
         "status": result.status,
         "created": result.created,
     }
-    if result.status == "invalid":
-        return head | {"error": result.line.fault}
-    if result.status == "closed":
-        return head | {"error": CLOSED}
-    voucher = result.issuance and result.issuance.voucher
-    return head | ({"voucher": shown(voucher, tells_code=tells_code)} if voucher else {"position": result.position})
+    if result.problem:
+        return head | {"error": result.problem}
+    if result.voucher:
+        return head | {"voucher": shown(result.voucher, tells_code=tells_code)}
+    return head | {"position": result.position}
 
 
 def shown(voucher: Voucher, *, tells_code: bool) -> dict[str, Any]:
