@@ -9,6 +9,7 @@ from vouchers.api.checkout import PurchaseStatus, StartCheckout
 from vouchers.api.courses import CourseDetail, Courses
 from vouchers.api.health import Healthz, Readyz
 from vouchers.api.issue import IssueVoucher
+from vouchers.api.issue_many import IssueVouchers
 from vouchers.api.redeem import RedeemVoucher
 from vouchers.api.schema import Docs, Schema
 from vouchers.api.stock import CourseVouchers, VouchersSummary
@@ -22,6 +23,7 @@ stripe_patterns = [path("<uuid:uuid>/", StripeWebhook.as_view(), name="djstripe_
 urlpatterns: list[URLPattern | URLResolver] = [
     path("issue-voucher", IssueVoucher.as_view()),
     path("redeem-voucher", RedeemVoucher.as_view()),
+    path("api/admin/vouchers/issue", IssueVouchers.as_view()),
     path("api/admin/vouchers/upload", UploadVouchers.as_view()),
     path("admin/vouchers-summary", VouchersSummary.as_view()),
     path("admin/vouchers/<str:course_id>", CourseVouchers.as_view(), name="course_vouchers"),

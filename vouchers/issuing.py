@@ -74,6 +74,12 @@ class IssueRequest:
             names.append(order_name(self.course_id, self.order_id))
         return names or [f"email {self.course_id} {self.email.upper()}"]
 
+    @property
+    def shared_names(self) -> list[str]:
+        """What a request that is known by its email alone has together with all such requests of the course: a list of
+        emails has it for itself (`vouchers.bulk_issuing`)."""
+        return [] if self.idempotency_key or self.order_id else [emails_name(self.course_id)]
+
 
 @dataclass(frozen=True)
 class IssueResult:
@@ -86,6 +92,11 @@ class IssueResult:
 def order_name(course_id: str, order_id: str) -> str:
     """The name of the lock on an order, which may also be the reference of a payment."""
     return f"order {course_id} {order_id}"
+
+
+def emails_name(course_id: str) -> str:
+    """The name of the lock on all emails of a course."""
+    return f"emails {course_id}"
 
 
 def find_course(course_id: str) -> Course:
@@ -110,7 +121,7 @@ def issue_voucher(request: IssueRequest) -> IssueResult:
     course = find_course(request.course_id)
     try:
         with lock_timeout_as_error(), transaction.atomic():
-            lock_names(*request.names, seconds=SAME_REQUEST_SECONDS)
+            lock_names(*request.names, shared=request.shared_names, seconds=SAME_REQUEST_SECONDS)
             known = _find_known(request, course)
             if known:
                 return IssueResult(_still_open(known), created=False)
@@ -131,6 +142,7 @@ def _issue_at_once(request: IssueRequest) -> Issuance | None:
             key=request.idempotency_key,
             fingerprint=request.fingerprint,
             locks=numbers_of(request.names),
+            shared_locks=numbers_of(request.shared_names),
             tells_code=request.tells_code,
         )
         if issuance:

@@ -33,18 +33,23 @@ def limit_lock_wait(seconds: int) -> None:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{seconds}s"])
 
 
-def lock_names(*names: str, seconds: float = math.inf) -> None:
+def lock_names(*names: str, shared: Iterable[str] = (), seconds: float = math.inf) -> None:
     """Takes the advisory locks of all names, in one order everywhere, waiting up to `seconds` for all of them.
+
+    Those of `shared` are taken together with others who share them, and first: nobody who waits for one of them has
+    anything that its holders wait for.
 
     Raises `django.db.OperationalError` (see `lock_timeout_as_error`) when one does not come in time. The
     time limit stays in force for the rest of the transaction.
     """
     deadline = time.monotonic() + seconds
+    wanted = [("pg_advisory_xact_lock_shared", number) for number in numbers_of(shared)]
+    wanted += [("pg_advisory_xact_lock", number) for number in numbers_of(names)]
     with connection.cursor() as cursor:
-        for number in numbers_of(names):
+        for lock, number in wanted:
             left = deadline - time.monotonic()
             limit = "0" if math.isinf(left) else f"{max(1, round(left * 1000))}ms"  # 0 is no limit
-            cursor.execute("SELECT set_config('lock_timeout', %s, true), pg_advisory_xact_lock(%s)", [limit, number])
+            cursor.execute(f"SELECT set_config('lock_timeout', %s, true), {lock}(%s)", [limit, number])
 
 
 def numbers_of(names: Iterable[str]) -> list[int]:

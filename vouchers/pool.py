@@ -27,8 +27,8 @@ PLACE_SECONDS = 60.0
 
 ISSUE_AT_ONCE = """
 SELECT * FROM vouchers_issue_at_once(
-    %(locks)s, %(key)s, %(fingerprint)s, %(course)s, %(today)s, %(email)s, %(order)s, %(message)s, %(caller)s,
-    %(language)s, %(tells_code)s, %(uploads)s, %(cutoff)s, %(day)s, %(position)s
+    %(shared_locks)s::bigint[], %(locks)s, %(key)s, %(fingerprint)s, %(course)s, %(today)s, %(email)s, %(order)s,
+    %(message)s, %(caller)s, %(language)s, %(tells_code)s, %(uploads)s, %(cutoff)s, %(day)s, %(position)s
 )
 """
 GIVE = """
@@ -84,6 +84,7 @@ def issue_at_once(
     key: str,
     fingerprint: str,
     locks: Sequence[int],
+    shared_locks: Sequence[int],
     tells_code: bool,
 ) -> Issuance | None:
     """Issues the next code, as a transaction of its own unless one is open, where nothing is unusual about the request.
@@ -91,9 +92,10 @@ def issue_at_once(
     None, and nothing is written, where the same request was made before or is being made, somebody waits, the pool is
     empty, or there is no such course.
     """
-    request = {"locks": list(locks), "key": key, "fingerprint": fingerprint, "email": email, "order": order_id}
+    request = {"key": key, "fingerprint": fingerprint, "email": email, "order": order_id, "message": new_message_id()}
     asked = _asked(course_id, caller=caller, tells_code=tells_code, language=settings.SHOP_LANGUAGE)
-    for row in _execute(ISSUE_AT_ONCE, {**asked, **request, "message": new_message_id()}):
+    asked |= {"locks": list(locks), "shared_locks": list(shared_locks)}
+    for row in _execute(ISSUE_AT_ONCE, {**asked, **request}):
         return _issuance(row, Holder(email=email, order_id=order_id), asked)
     return None
 

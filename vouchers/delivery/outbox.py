@@ -6,6 +6,7 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
+from functools import cache
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -230,5 +231,9 @@ def _still_ours(*deliveries: Delivery) -> DeliveryQuerySet:
 
 
 def new_message_id() -> str:
-    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2]
-    return f"<{uuid.uuid4()}@{domain}>"
+    return f"<{uuid.uuid4()}@{_domain_of(settings.DEFAULT_FROM_EMAIL)}>"
+
+
+@cache
+def _domain_of(sender: str) -> str:
+    return parseaddr(sender)[1].rpartition("@")[2]

@@ -88,11 +88,11 @@ END $$;
 """
 
 ISSUE_AT_ONCE = """
--- A request for a voucher, answered at once where there is nothing unusual about it: nobody is at the same request, it
--- was not made before, nobody waits, and the pool has a code. Otherwise writes nothing and returns no row, and the desk
+-- A request for a voucher, answered at once where there is nothing unusual about it: nobody is at the same request or at
+-- a list that may hold it, it was not made before, nobody waits, and the pool has a code. Otherwise writes nothing and returns no row, and the desk
 -- looks closer.
 CREATE FUNCTION vouchers_issue_at_once(
-    same_request bigint[], the_key text, the_fingerprint text,
+    of_lists bigint[], same_request bigint[], the_key text, the_fingerprint text,
     the_course text, today date, the_email text, the_order text, the_message text, the_caller text, the_language text,
     tells_code boolean, place_uploads bigint, place_cutoff date, place_day date, place_position bigint
 ) RETURNS TABLE (
@@ -102,6 +102,11 @@ CREATE FUNCTION vouchers_issue_at_once(
 DECLARE
     same bigint;
 BEGIN
+    FOREACH same IN ARRAY of_lists LOOP
+        IF NOT pg_try_advisory_xact_lock_shared(same) THEN
+            RETURN;
+        END IF;
+    END LOOP;
     FOREACH same IN ARRAY same_request LOOP
         IF NOT pg_try_advisory_xact_lock(same) THEN
             RETURN;

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from typing import Self
 
 from django.db import models
-from django.db.models import DurationField, ExpressionWrapper, F, Q
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, OuterRef, Q
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now, Upper
 
 from courses.models import Course, Purchase
@@ -33,11 +35,21 @@ class IssuanceQuerySet(models.QuerySet["Issuance"]):
         Issuance.objects.select_for_update().only("pk").get(pk=pk)
         return self.select_related("voucher", "course", "purchase").get(pk=pk)
 
-    def still_owed_to(self, email: str, course: Course) -> Self:
-        """What an email is waiting for or still holds unredeemed and valid, newest first."""
+    def still_owed(self, course: Course) -> Self:
+        """What is being waited for or is still held unredeemed and valid."""
         waiting = Q(status=Issuance.Status.WAITING)
-        holding = Q(status=Issuance.Status.ISSUED, voucher__in=Voucher.objects.shown_as("issued"))
-        return self.filter(waiting | holding, course=course, email__iexact=email).order_by("-id")
+        # Looked up for each, or PostgreSQL would gather every valid voucher of every course first.
+        valid = Exists(Voucher.objects.shown_as("issued").filter(pk=OuterRef("voucher")))
+        return self.filter(waiting | Q(valid, status=Issuance.Status.ISSUED), course=course)
+
+    def still_owed_to(self, email: str, course: Course) -> Self:
+        """The same of one email, newest first."""
+        return self.still_owed(course).filter(email__iexact=email).order_by("-id")
+
+    def of_emails(self, emails: Sequence[str]) -> Self:
+        """Of any of these, without regard to case as PostgreSQL sees it: Python makes more letters of some."""
+        upper = RawSQL("SELECT upper(email) FROM unnest(%s::text[]) AS email", [list(emails)])
+        return self.alias(upper=Upper("email")).filter(upper__in=upper)
 
 
 class Issuance(models.Model):

@@ -147,11 +147,15 @@ def _allow_scanning() -> None:
 
 
 def _lock_requests(address: Address) -> None:
-    """So that no request for this email without an order is at work meanwhile, in any course."""
-    requests = (
+    """So that no request for this email without an order, and no list, is at work meanwhile, in any course."""
+    requests = [
         IssueRequest(course_id=course.pk, email=address.email, caller="") for course in Course.objects.only("pk")
+    ]
+    lock_names(
+        *(name for request in requests for name in request.names),
+        shared=[name for request in requests for name in request.shared_names],
+        seconds=LOCK_SECONDS,
     )
-    lock_names(*(name for request in requests for name in request.names), seconds=LOCK_SECONDS)
 
 
 def _lock_payments(address: Address) -> None:
