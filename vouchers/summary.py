@@ -60,14 +60,14 @@ class NumberOf(Subquery):
     output_field = IntegerField()
 
 
-def with_counts(courses: QuerySet[Course]) -> QuerySet[CountedCourse]:
-    """Annotates courses with what the summary says of them.
+def with_counts(courses: QuerySet[Course], today: dt.date | None = None) -> QuerySet[CountedCourse]:
+    """Annotates courses with what the summary says of them on a day, by default today.
 
     `issued` has left the pool to a holder (redeemed or since revoked ones too), `remaining` can be issued now.
     What was withdrawn before anyone held it is in neither. `redeemed`, `expired` and `revoked` count vouchers
     by the status a list of them shows.
     """
-    today = timezone.localdate()
+    today = today or timezone.localdate()
     past = Q(tallies__status__in=Voucher.OPEN, tallies__valid_until__lt=today)
     remaining = Q(tallies__status=Voucher.Status.AVAILABLE, tallies__valid_until__gte=course_cutoff_in_sql(today))
     queue = Issuance.objects.filter(course=OuterRef("id"), status=Issuance.Status.WAITING)
@@ -129,7 +129,7 @@ def _now() -> str:
 @functools.lru_cache(maxsize=1)
 def _statement(today: dt.date) -> tuple[str, tuple[Any, ...]]:
     """What is asked on a day: to have Django work that out for each poll would cost more than the answer."""
-    courses = with_counts(Course.objects.order_by("id")).annotate(courseId=F("id"))
+    courses = with_counts(Course.objects.order_by("id"), today).annotate(courseId=F("id"))
     rows, parameters = courses.values(*COLUMNS).query.sql_with_params()
     statement = f"SELECT {MOMENT}, coalesce(json_agg(counted), '[]')::text FROM ({rows}) AS counted"  # noqa: S608
     return f"/* desk: summary */ {statement}", parameters
