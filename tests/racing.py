@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from django.db import connection
@@ -66,6 +67,47 @@ def somebody_waits_for_a_lock() -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
         return bool(cursor.fetchone()[0])
+
+
+@contextmanager
+def rewritten(function: str, *changes: tuple[str, str]) -> Iterator[None]:
+    """A function of the database with pieces of it replaced, for as long as a control needs it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_get_functiondef(%s::regproc)", [function])
+        source = changed = cursor.fetchone()[0]
+        for before, after in changes:
+            assert before in changed, before
+            changed = changed.replace(before, after)
+        cursor.execute(changed)
+        try:
+            yield
+        finally:
+            cursor.execute(source)
+
+
+# A lock at which a rewritten function waits for the others.
+GATE = 77
+WAIT_AT_THE_GATE = f"PERFORM pg_advisory_xact_lock_shared({GATE});"
+
+
+def together_at_the_gate(number: int, deed: Callable[[int], T]) -> list[T | Exception]:
+    """The same as `together`; the gate opens once all wait at it."""
+    with ThreadPoolExecutor(1) as pool, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [GATE])
+        try:
+            running = pool.submit(together, number, deed)
+            wait_until(lambda: waiting_at_the_gate() == number)
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [GATE])
+        return running.result()
+
+
+def waiting_at_the_gate() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", [GATE]
+        )
+        return int(cursor.fetchone()[0])
 
 
 def failures(results: list[Any]) -> list[Exception]:

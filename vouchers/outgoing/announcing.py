@@ -60,6 +60,11 @@ def announce_redeemed(redemption: Redemption) -> None:
     _announce(Event.VOUCHER_REDEEMED, [data])
 
 
+def is_anybody_told(kind: WebhookReceiver.Event) -> bool:
+    """Whether an event of this kind writes anything, and so needs the transaction of its deed."""
+    return bool(_receivers().get(kind.value))
+
+
 def forget_receivers() -> None:
     """Looks anew at the next event who is to be told; other processes do within 5 s."""
     cache.delete(KNOWN)
