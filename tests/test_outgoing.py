@@ -82,11 +82,12 @@ class TestWhatItSays:
         }
         assert voucher.code not in str(platform.calls)
 
+    @pytest.mark.parametrize("guesser", [Guesser.of_address("127.0.0.1"), Guesser.of_key("key:a")])
     def test_it_tells_a_redemption_and_its_free_purchase(
-        self, course: Course, platform: Receiver, told: WebhookReceiver
+        self, course: Course, platform: Receiver, told: WebhookReceiver, guesser: Guesser
     ) -> None:
         (voucher,) = make_pool(course, 1)
-        request = RedeemRequest(code=voucher.code, email="bob@example.com", guesser=Guesser("tests", 10))
+        request = RedeemRequest(code=voucher.code, email="bob@example.com", guesser=guesser)
         redemption = redeem_voucher(request)
         send_due()
         by_type = {payload["type"]: payload["data"] for payload in platform.payloads()}

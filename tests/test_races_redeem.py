@@ -4,58 +4,74 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from rest_framework.test import APIClient
 
 from courses.models import Course
 from tests.factories import issue_to, make_pool
 from tests.racing import (
     DEADLINE,
+    GATE,
+    WAIT_AT_THE_GATE,
     failures,
     in_thread,
+    rewritten,
     somebody_waits_for_a_lock,
     together,
+    together_at_the_gate,
     wait_until,
+    waiting_at_the_gate,
 )
-from vouchers import guesses, redeeming
+from vouchers import guesses
 from vouchers.delivery.outbox import claim_due
 from vouchers.errors import AlreadyRedeemed, VoucherNotFound
 from vouchers.guesses import Guesser
-from vouchers.models import Issuance, RedeemAttempt, Redemption, Voucher
-from vouchers.models.voucher import VoucherQuerySet
+from vouchers.models import Issuance, Redemption, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+# Every call has looked at the voucher before the first updates it.
+ALL_LOOK_FIRST = ("UPDATE vouchers_voucher v", f"{WAIT_AT_THE_GATE} UPDATE vouchers_voucher v")
+NO_CONDITION = (
+    """AND (v.status, v.valid_until, v.issued_to, v.issued_at, v.held_since)
+                IS NOT DISTINCT FROM (it.status, it.valid_until, it.issued_to, it.issued_at, it.held_since)""",
+    "",
+)
+
+
+@contextmanager
+def closed_gate() -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [GATE])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [GATE])
+
+
 class TestRedeemStorm:
-    def storm(self, course: Course) -> list[Any]:
+    def storm(self, course: Course, *changes: tuple[str, str]) -> list[Any]:
         code = make_pool(course, 1)[0].code
         issue_to(course)
-        return together(32, lambda n: redeem_voucher(RedeemRequest(code=code, guesser=Guesser.of_key(f"key:{n}"))))
+        with rewritten("vouchers_redeem", ALL_LOOK_FIRST, *changes):
+            return together_at_the_gate(
+                32, lambda n: redeem_voucher(RedeemRequest(code=code, guesser=Guesser.of_key(f"key:{n}")))
+            )
 
     def test_one_call_spends_the_voucher(self, course: Course) -> None:
         results = self.storm(course)
         assert Counter(type(result) for result in results) == {Redemption: 1, AlreadyRedeemed: 31}
         assert Redemption.objects.count() == 1
 
-    def test_control_without_the_condition_many_believe_they_spent_it(
-        self, course: Course, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        all_looked = threading.Barrier(32, timeout=DEADLINE)
-        is_closed = redeeming._is_closed
-
-        def look_and_wait(voucher: Voucher) -> RedeemAttempt.Reason | None:
-            reason = is_closed(voucher)
-            all_looked.wait()
-            return reason
-
-        monkeypatch.setattr(redeeming, "_is_closed", look_and_wait)
-        monkeypatch.setattr(VoucherQuerySet, "redeemable", lambda self: self)
-        errors = failures(self.storm(course))
+    def test_control_without_the_condition_many_believe_they_spent_it(self, course: Course) -> None:
+        errors = failures(self.storm(course, NO_CONDITION))
         # 32 passed the look and the update; the database refused 31.
         assert [type(error) for error in errors] == [IntegrityError] * 31
 
@@ -86,25 +102,28 @@ class TestReturn:
             taken_back()
         assert Voucher.objects.get().status == "issued"
 
-    def test_a_checkout_never_spends_the_voucher_of_the_next_holder(
-        self, course: Course, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def spend_while_it_moves(self, course: Course, *changes: tuple[str, str]) -> Redemption:
+        """Ann's checkout, begun while the code is hers and ended when it is Bob's."""
         Course.objects.update(redemption="holder")
-        code = make_pool(course, 1)[0].code
+        code = make_pool(course, 1, code="JS101-XZ4B7Q-001")[0].code
         issuance = issue_to(course, "ann@example.com")
-        spend = redeeming._spend
+        request = RedeemRequest(code=code, email="ann@example.com", guesser=Guesser.of_key("key:a"))
+        with rewritten("vouchers_redeem", ALL_LOOK_FIRST, *changes), closed_gate():
+            checkout = in_thread(lambda: redeem_voucher(request))
+            wait_until(lambda: waiting_at_the_gate() == 1)
+            self.take_back(issuance)
+            issue_to(course, "bob@example.com")
+        return checkout()
 
-        def meanwhile(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
-            if voucher.issued_to == "ann@example.com":
-                self.take_back(issuance)
-                issue_to(course, "bob@example.com")
-            return spend(voucher, request)
-
-        monkeypatch.setattr(redeeming, "_spend", meanwhile)
-        guesser = Guesser.of_address("127.0.0.1")
+    def test_a_checkout_never_spends_the_voucher_of_the_next_holder(self, course: Course) -> None:
         with pytest.raises(VoucherNotFound):
-            redeem_voucher(RedeemRequest(code=code, email="ann@example.com", guesser=guesser))
-        assert redeem_voucher(RedeemRequest(code=code, email="bob@example.com", guesser=guesser))
+            self.spend_while_it_moves(course)
+        guesser = Guesser.of_key("key:b")
+        assert redeem_voucher(RedeemRequest(code="JS101-XZ4B7Q-001", email="bob@example.com", guesser=guesser))
+
+    def test_control_without_the_condition_it_would(self, course: Course) -> None:
+        assert self.spend_while_it_moves(course, NO_CONDITION).email == "ann@example.com"
+        assert Voucher.objects.get().issued_to == "bob@example.com"
 
 
 class TestLimiter:

@@ -8,15 +8,18 @@ import uuid
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from courses.models import Course, Purchase
 from tests.conftest import Caller
 from tests.factories import CourseFactory, UserFactory, issue_to, make_pool
-from vouchers.guesses import ANONYMOUS_LIMIT, forget_old_guesses
+from vouchers.guesses import ANONYMOUS_LIMIT, Guesser, forget_old_guesses
 from vouchers.models import Guess, Redemption, Voucher
+from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.revoking import revoke_voucher
 
 pytestmark = pytest.mark.django_db
@@ -30,9 +33,10 @@ def voucher(course: Course) -> Voucher:
     return issued
 
 
-@pytest.fixture
-def client(caller: Caller) -> APIClient:
-    return caller()
+@pytest.fixture(params=["anonymous, step by step", "by key, at once"])
+def client(request: pytest.FixtureRequest, caller: Caller) -> APIClient:
+    """What redeems a voucher in one statement, and what does so in several, answers alike."""
+    return caller("redeem") if "key" in request.param else caller()
 
 
 def redeem(client: APIClient, code: str = "JS101-XZ4B7Q-001", *, key: str = "", **fields: Any) -> Any:
@@ -102,11 +106,9 @@ class TestRetry:
 
 
 @pytest.mark.parametrize("code", ["", "ab", "JS101 XZ4B7Q", "-JS101", "a" * 129, "JS101\u00e9\u00e9"])
-def test_it_looks_nothing_up_for_what_is_no_code(
-    client: APIClient, db: None, code: str, django_assert_num_queries: Any
-) -> None:
+def test_it_looks_nothing_up_for_what_is_no_code(db: None, code: str, django_assert_num_queries: Any) -> None:
     with django_assert_num_queries(0):
-        response = redeem(client, code)
+        response = redeem(APIClient(), code)
     assert (response.status_code, response.json()["code"]) == (400, "invalid_code")
 
 
@@ -174,6 +176,42 @@ class TestRules:
         Course.objects.update(redemption="holder")
         assert redeem(client, email="Ann@Example.com").status_code == 200
 
+    def test_holder_knows_upper_and_lower_case_of_every_alphabet(self, client: APIClient, course: Course) -> None:
+        Course.objects.update(redemption="holder")
+        make_pool(course, 1, code="JS101-XZ4B7Q-001")
+        issue_to(course, "ann@b\u00fccher.example")
+        assert redeem(client, email="ann@k\u00fcchen.example").status_code == 404
+        assert redeem(client, email="ANN@B\u00dcCHER.example").status_code == 200
+        assert Redemption.objects.get().email == "ANN@B\u00dcCHER.example"
+
+
+class TestStatements:
+    """Who is told of what is remembered, so it is asked for beforehand."""
+
+    def statements(self, course: Course, guesser: Guesser) -> list[str]:
+        spare, voucher = make_pool(course, 2)
+        redeem_voucher(RedeemRequest(code=spare.code, guesser=guesser))
+        with CaptureQueriesContext(connection) as queries:
+            redeem_voucher(RedeemRequest(code=voucher.code, guesser=guesser))
+        return [query["sql"].split()[0] for query in queries]
+
+    def test_it_takes_one_for_a_key(self, course: Course) -> None:
+        assert self.statements(course, Guesser.of_key("key:a")) == ["SELECT"]
+
+    def test_it_takes_a_lock_and_a_count_more_near_the_limit(self, course: Course) -> None:
+        guesser = Guesser.of_address("127.0.0.1")
+        # A savepoint, because the test itself is a transaction.
+        assert self.statements(course, guesser) == ["SAVEPOINT", "SELECT", "SELECT", "SELECT", "RELEASE"]
+
+    def test_it_never_reads_a_whole_table_by_a_plan_made_when_that_was_small(self, course: Course) -> None:
+        vouchers = make_pool(course, 10)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE vouchers_voucher")
+        before = whole_tables_read()
+        for voucher in vouchers:  # a plan is kept from the sixth time on
+            redeem_voucher(RedeemRequest(code=voucher.code, guesser=Guesser.of_key("key:a")))
+        assert whole_tables_read() == before
+
 
 class TestState:
     def test_it_refuses_a_revoked_voucher(self, client: APIClient, voucher: Voucher) -> None:
@@ -199,6 +237,10 @@ class TestState:
 
 
 class TestGuessing:
+    @pytest.fixture
+    def client(self, caller: Caller) -> APIClient:
+        return caller()
+
     def guess(self, client: APIClient, number: int, **headers: str) -> list[int]:
         return [
             client.post("/redeem-voucher", {"code": f"GUESS-{n}"}, format="json", **headers).status_code  # type: ignore[arg-type]
@@ -260,6 +302,14 @@ class TestGuessing:
         assert Guess.objects.count() == 1
 
 
+def whole_tables_read() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("""
+            SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE relname IN ('vouchers_voucher', 'vouchers_guess')
+        """)
+        return int(cursor.fetchone()[0])
+
+
 def redeem_from(client: APIClient, forwarded_for: str) -> Any:
     return client.post(
         "/redeem-voucher",
@@ -270,6 +320,10 @@ def redeem_from(client: APIClient, forwarded_for: str) -> Any:
 
 
 class TestCallers:
+    @pytest.fixture
+    def client(self, caller: Caller) -> APIClient:
+        return caller()
+
     def test_it_needs_the_scope_of_a_key(self, caller: Caller, voucher: Voucher) -> None:
         assert redeem(caller("issue", "manage")).status_code == 403
         assert redeem(caller("redeem")).status_code == 200

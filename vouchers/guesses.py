@@ -58,10 +58,15 @@ class Guesser:
     def of_key(cls, caller: str) -> Guesser:
         return cls(caller, KEY_LIMIT)
 
+    @property
+    def free_guesses(self) -> int:
+        """With fewer behind it, so many calls at once cannot reach the limit, and need not wait for each other."""
+        return max(0, self.limit - PARALLEL_CALLS)
+
     def check(self) -> None:
         """Raises `TooManyGuesses` at the limit. Near it, holds other calls of this guesser until this
         transaction ends, so call it inside the transaction that looks the code up."""
-        if self._count() + PARALLEL_CALLS >= self.limit:
+        if not self.free_guesses or self._count() >= self.free_guesses:
             lock_names(f"guesser {self.name}", seconds=LOCK_SECONDS)
             if self._count() >= self.limit:
                 raise TooManyGuesses(self._seconds_until_next())

@@ -1,18 +1,22 @@
 """Redeem: a code is spent at a checkout, once, and a free purchase exists.
 
-One conditional UPDATE decides who won; the free purchase commits with it.
+The database's function `vouchers_redeem` (migration 0009) alone says whether a voucher may be spent, and spends it: one
+conditional UPDATE decides who won, and the free purchase commits with it. Where nobody else is to be told and the
+caller is far from its limit of guesses, that one statement is all; else it is one of several in a transaction.
 """
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
+from typing import Any
 
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.db.models import F
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 from django.utils import timezone
 
-from courses.models import Course, Purchase
+from courses.models.purchase import new_token
 from vouchers.codes import clean_code, fault_of
 from vouchers.delivery.outbox import queue_notice
 from vouchers.errors import (
@@ -24,9 +28,9 @@ from vouchers.errors import (
     VoucherOnHold,
     VoucherRevoked,
 )
-from vouchers.guesses import Guesser
-from vouchers.models import Delivery, RedeemAttempt, Redemption, Voucher
-from vouchers.outgoing.announcing import announce_purchase, announce_redeemed
+from vouchers.guesses import WINDOW, Guesser
+from vouchers.models import Delivery, RedeemAttempt, Redemption, Voucher, WebhookReceiver
+from vouchers.outgoing.announcing import announce_purchase, announce_redeemed, is_anybody_told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,29 @@ REFUSALS: dict[Reason, type[DeskError]] = {
     Reason.ON_HOLD: VoucherOnHold,
     Reason.EXPIRED: VoucherExpired,
 }
+SPEND = """
+SELECT voucher, course, holder, refusal FROM vouchers_redeem(
+    given_code => %(code)s, named_course => %(course)s, named_holder => %(holder)s, given_email => %(email)s,
+    buyer_language => %(language)s, guesser => %(guesser)s, request_key => %(key)s, free_guesses => %(free_guesses)s,
+    guess_window => %(window)s, new_purchase => %(purchase)s, new_token => %(token)s,
+    moment => %(now)s, today => %(today)s
+)
+"""
+EVENTS = (WebhookReceiver.Event.VOUCHER_REDEEMED, WebhookReceiver.Event.PURCHASE_COMPLETED)
+REDEMPTION_FIELDS = [field.attname for field in Redemption._meta.concrete_fields]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A voucher that may not be spent, by its key; and whose it is."""
+
+    voucher: int
+    reason: Reason
+    holder: str
+
+    def is_of(self, email: str) -> bool:
+        """Whether the address was right after all: a database whose locale is C knows the case of ASCII alone."""
+        return self.reason == Reason.OTHER_EMAIL and self.holder.upper() == email.upper()
 
 
 def redeem_voucher(request: RedeemRequest) -> Redemption:
@@ -65,6 +92,20 @@ def redeem_voucher(request: RedeemRequest) -> Redemption:
     code = clean_code(request.code)
     if fault_of(code):
         raise InvalidCode
+    return _at_once(code, request) or _step_by_step(code, request)
+
+
+def _at_once(code: str, request: RedeemRequest) -> Redemption | None:
+    """Spends the voucher where one statement can do it all. None says nothing, and nothing has been written."""
+    free_guesses = request.guesser.free_guesses
+    if not free_guesses or request.confirm or any(map(is_anybody_told, EVENTS)):
+        return None
+    spent = _spend(code, request, free_guesses=free_guesses)
+    return spent if isinstance(spent, Redemption) else None
+
+
+def _step_by_step(code: str, request: RedeemRequest) -> Redemption:
+    """Spends the voucher, or says why not, in a transaction that also keeps what others are to know of it."""
     with transaction.atomic():
         request.guesser.check()
         result = _try(code, request)
@@ -75,17 +116,26 @@ def redeem_voucher(request: RedeemRequest) -> Redemption:
 
 def _try(code: str, request: RedeemRequest) -> Redemption | DeskError:
     """Spends the voucher, or writes down that it was refused, and why."""
-    while voucher := Voucher.objects.with_code(code).select_related("course").first():
-        reason = _is_hidden(voucher, request) or _is_closed(voucher)
-        if reason is None:
-            if redemption := _spend(voucher, request):
-                return redemption
-            continue  # changed between the look and the update: look again, and say why
-        if reason == Reason.REDEEMED and (redemption := _repeated(voucher, request)):
-            return redemption
-        _record_attempt(voucher, reason, request)
-        return _refuse(REFUSALS[reason](), request)
-    return _refuse(VoucherNotFound(), request)
+    spent = _spend(code, request)
+    if isinstance(spent, Refused) and spent.is_of(request.email):
+        spent = _spend(code, request, holder=spent.holder)
+    if isinstance(spent, Redemption):
+        _tell(spent, request)
+        return spent
+    if spent is None:
+        return _refuse(VoucherNotFound(), request)
+    if spent.reason == Reason.REDEEMED and (redemption := _repeated(spent.voucher, request)):
+        return redemption
+    _record_attempt(spent.voucher, spent.reason, request)
+    return _refuse(REFUSALS[spent.reason](), request)
+
+
+def _tell(redemption: Redemption, request: RedeemRequest) -> None:
+    if request.confirm and redemption.purchase.email:
+        queue_notice(redemption.purchase, Delivery.Kind.CONFIRMATION)
+    if any(map(is_anybody_told, EVENTS)):
+        announce_redeemed(redemption)
+        announce_purchase(redemption.purchase)
 
 
 def _refuse(refusal: DeskError, request: RedeemRequest) -> DeskError:
@@ -94,38 +144,15 @@ def _refuse(refusal: DeskError, request: RedeemRequest) -> DeskError:
     return refusal
 
 
-def _is_hidden(voucher: Voucher, request: RedeemRequest) -> Reason | None:
-    """Why it is none of this caller's business, if so."""
-    if request.course_id not in ("", voucher.course_id):
-        return Reason.OTHER_COURSE
-    rule = voucher.course.redemption
-    if rule != Course.Redemption.BEARER and voucher.issued_at is None:
-        return Reason.NEVER_ISSUED
-    if rule == Course.Redemption.HOLDER and voucher.issued_to.upper() != request.email.upper():
-        return Reason.OTHER_EMAIL
-    return None
-
-
-def _is_closed(voucher: Voucher) -> Reason | None:
-    """What its state forbids, if anything."""
-    if voucher.status == Voucher.Status.REDEEMED:
-        return Reason.REDEEMED
-    if voucher.status == Voucher.Status.REVOKED:
-        return Reason.REVOKED
-    if voucher.held_since:
-        return Reason.ON_HOLD
-    return Reason.EXPIRED if voucher.is_past else None
-
-
-def _repeated(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
+def _repeated(voucher: int, request: RedeemRequest) -> Redemption | None:
     """The first answer again, where this very request spent the voucher."""
-    redemption = Redemption.objects.select_related("voucher", "purchase").filter(pk=voucher.pk).first()
+    redemption = Redemption.objects.select_related("voucher", "purchase").filter(pk=voucher).first()
     return redemption if redemption and request.idempotency_key and _is_by(redemption, request) else None
 
 
-def _record_attempt(voucher: Voucher, reason: Reason, request: RedeemRequest) -> None:
+def _record_attempt(voucher: int, reason: Reason, request: RedeemRequest) -> None:
     """For staff; a row for each reason and caller, so that nobody can fill the table with one code."""
-    attempt = RedeemAttempt(voucher=voucher, reason=reason, caller=request.guesser.name, times=0)
+    attempt = RedeemAttempt(voucher_id=voucher, reason=reason, caller=request.guesser.name, times=0)
     RedeemAttempt.objects.bulk_create([attempt], ignore_conflicts=True)
     RedeemAttempt.objects.filter(voucher=voucher, reason=reason, caller=request.guesser.name).update(
         times=F("times") + 1, last_at=Now(), course=request.course_id[:64], email=request.email[:254]
@@ -136,34 +163,34 @@ def _is_by(redemption: Redemption, request: RedeemRequest) -> bool:
     return (redemption.caller, redemption.idempotency_key) == (request.guesser.name, request.idempotency_key)
 
 
-def _spend(voucher: Voucher, request: RedeemRequest) -> Redemption | None:
-    """One conditional update: nobody spent it since, and it is still the one that this caller may spend."""
+def _spend(
+    code: str, request: RedeemRequest, *, holder: str | None = None, free_guesses: int | None = None
+) -> Redemption | Refused | None:
+    """Has the database spend the voucher, or say why not; nothing is written then. None where there is no such code, or
+    where the caller has `free_guesses` behind it or more. `holder` is for an address kept in another case."""
     now = timezone.now()
-    unchanged = Voucher.objects.redeemable().filter(
-        pk=voucher.pk, issued_to=voucher.issued_to, issued_at=voucher.issued_at
-    )
-    if not unchanged.update(status=Voucher.Status.REDEEMED, redeemed_at=now, issued_at=Coalesce("issued_at", now)):
-        return None
-    purchase = Purchase.objects.create(
-        provider=Purchase.Provider.VOUCHER,
-        reference=str(voucher.pk),
-        course=voucher.course,
-        email=request.email or voucher.issued_to,
-        amount=0,
-        currency=voucher.course.currency,
-        language=request.language,
-        paid_at=now,
-    )
-    if request.confirm and purchase.email:
-        queue_notice(purchase, Delivery.Kind.CONFIRMATION)
-    redemption = Redemption.objects.create(
-        voucher=voucher,
-        purchase=purchase,
-        email=request.email,
-        caller=request.guesser.name,
-        idempotency_key=request.idempotency_key,
-        redeemed_at=now,
-    )
-    announce_redeemed(redemption)
-    announce_purchase(purchase)
+    purchase = uuid.uuid4()
+    given: dict[str, Any] = {
+        "code": code,
+        "course": request.course_id,
+        "holder": request.email if holder is None else holder,
+        "email": request.email,
+        "language": request.language,
+        "guesser": request.guesser.name,
+        "key": request.idempotency_key,
+        "free_guesses": free_guesses,
+        "window": WINDOW,
+        "purchase": purchase,
+        "token": new_token(),
+        "now": now,
+        "today": timezone.localdate(now),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(SPEND, given)
+        pk, course, held_by, refusal = cursor.fetchone()
+    if pk is None or refusal:
+        return Refused(pk, Reason(refusal), held_by) if refusal else None
+    facts = (pk, purchase, request.email, request.guesser.name, request.idempotency_key, now)
+    redemption = Redemption.from_db(DEFAULT_DB_ALIAS, REDEMPTION_FIELDS, facts)
+    redemption.voucher = Voucher.from_db(DEFAULT_DB_ALIAS, ["id", "course_id"], [pk, course])
     return redemption
