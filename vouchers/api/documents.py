@@ -15,6 +15,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, inline_seri
 from rest_framework import serializers
 
 from vouchers.importing.storing import Rejected
+from vouchers.masking import mask_code
 from vouchers.models import Voucher
 
 # Why each status is answered, and with which codes; the contract's tables.
@@ -48,10 +49,10 @@ class VoucherDocument(serializers.Serializer[Any]):
     )
 
 
-def voucher_document(voucher: Voucher) -> dict[str, Any]:
+def voucher_document(voucher: Voucher, *, masked: bool = False) -> dict[str, Any]:
     """A voucher as the API shows it; needs no further query."""
     return {
-        "_id": voucher.code,
+        "_id": mask_code(voucher.code) if masked else voucher.code,
         "courseId": voucher.course_id,
         "used": voucher.status == Voucher.Status.REDEEMED,
         "issuedTo": voucher.issued_to or None,
@@ -60,11 +61,6 @@ def voucher_document(voucher: Voucher) -> dict[str, Any]:
         "issuedOn": voucher.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ") if voucher.issued_at else None,
         "expiresOn": voucher.expires_on.isoformat() if voucher.expires_on else None,
     }
-
-
-def voucher_csv(vouchers: Iterable[Voucher]) -> Iterator[str]:
-    """The same as a CSV."""
-    return csv_of(VoucherDocument().fields, (voucher_document(voucher).values() for voucher in vouchers))
 
 
 def rejected_csv(rejected: Iterable[Rejected]) -> Iterator[str]:

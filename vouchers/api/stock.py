@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,9 +17,9 @@ from rest_framework.response import Response
 
 from courses.models import Course
 from vouchers.api.base import DeskView, validated
-from vouchers.api.documents import VoucherDocument, refusals, voucher_csv, voucher_document
+from vouchers.api.documents import VoucherDocument, refusals, voucher_document
+from vouchers.api.exporting import voucher_csv
 from vouchers.issuing import find_course
-from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Voucher
 from vouchers.models.voucher import VoucherQuerySet
 from vouchers.summary import summary
@@ -95,9 +94,10 @@ class CourseVouchers(DeskView):
         course = find_course(course_id)
         query = validated(ListQuery, request.query_params)
         vouchers = chosen(Voucher.objects.filter(course=course).order_by("id"), query)
+        masked = not sees_codes(request, course)
         if query["format"] == "csv":
             return StreamingHttpResponse(
-                voucher_csv(shown_to(request, course, vouchers.iterator())),
+                voucher_csv(course, vouchers, masked=masked),
                 content_type="text/csv; charset=utf-8",
                 headers={
                     "Content-Disposition": f'attachment; filename="{course.pk}.csv"',
@@ -106,26 +106,19 @@ class CourseVouchers(DeskView):
             )
         page = list(vouchers.filter(pk__gt=query["cursor"])[: query["limit"] + 1])
         return Response(
-            [voucher_document(voucher) for voucher in shown_to(request, course, page[: query["limit"]])],
+            [voucher_document(voucher, masked=masked) for voucher in page[: query["limit"]]],
             headers=next_page(request, page, query["limit"]),
         )
 
 
-def shown_to(request: Request, course: Course, vouchers: Iterable[Voucher]) -> Iterable[Voucher]:
-    """Vouchers as whoever asks may see them; that staff see whole codes is written down first."""
+def sees_codes(request: Request, course: Course) -> bool:
+    """Whether whoever asks may see whole codes; that staff do is written down first."""
     if isinstance(request.auth, ApiKey):
-        return vouchers
+        return True
     if not request.user.has_perm("vouchers.reveal_voucher"):
-        return masked(vouchers)
+        return False
     LogEntry.objects.log_actions(str(request.user.pk), [course], CHANGE, SAW_CODES, single_object=True)
-    return vouchers
-
-
-def masked(vouchers: Iterable[Voucher]) -> Iterator[Voucher]:
-    """Vouchers to be shown and never saved, with masked codes."""
-    for voucher in vouchers:
-        voucher.code = mask_code(voucher.code)
-        yield voucher
+    return True
 
 
 def chosen(vouchers: VoucherQuerySet, query: dict[str, Any]) -> VoucherQuerySet:
