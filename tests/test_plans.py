@@ -56,6 +56,15 @@ def test_a_claim_walks_the_pool_s_own_index_in_order(full_course: Course, course
     assert claim[-1]["Index Name"] == "voucher_pool"
 
 
+@pytest.mark.parametrize(("course_id", "index"), [("JS101", "vouchers_voucher_pkey"), ("PY201", "voucher_of_course")])
+def test_a_page_of_the_list_begins_at_its_cursor(full_course: Course, course_id: str, index: str) -> None:
+    """Where a course is the whole table, the primary key is as good as its own index."""
+    vouchers = Voucher.objects.filter(course=course_id).order_by("pk")
+    limit, scan = nodes(vouchers.filter(pk__gt=vouchers[50].pk)[:101])
+    assert (limit["Node Type"], scan["Node Type"], scan["Index Name"]) == ("Limit", "Index Scan", index)
+    assert "id >" in scan["Index Cond"]
+
+
 def test_a_code_is_found_by_its_unique_index(full_course: Course) -> None:
     (scan,) = nodes(Voucher.objects.with_code("js-aaaa-77"))
     assert scan["Index Name"] == "voucher_code_unique_without_case"
