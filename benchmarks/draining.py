@@ -72,6 +72,7 @@ def issue(course_id: str) -> Issuance | None:
         key="",
         fingerprint="",
         locks=[number],
+        shared_locks=[],
         tells_code=False,
     )
 

@@ -2,8 +2,8 @@
 
 Ours shows the status of today and days in the shop's time zone, and no cell that a spreadsheet would run; it comes page
 by page, so that no transaction is held open, and through the web server. COPY writes what is stored, in one statement,
-from the database to its client. Both clients throw away what they get. Then how long the first byte takes, and how much
-memory a web process came to need, beside what it needed for 10,000 vouchers.
+from the database to its client. Both clients throw away what they get. Then how long the first vouchers take, and how
+much memory a web process came to need, beside what it needed for 10,000 vouchers.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ COPY (
 
 
 def exported(desk: Desk, key: str, course: str) -> tuple[float, float]:
-    """Seconds until the first byte of the body, and until the last."""
+    """Seconds until the first vouchers, and until the last."""
     connection = desk.connect()
     started = time.perf_counter()
     connection.request("GET", f"/admin/vouchers/{course}?format=csv", headers={"Authorization": f"Api-Key {key}"})
     response = connection.getresponse()
     if response.status != http.HTTPStatus.OK:
         raise SystemExit(f"The export was answered {response.status}.")
-    response.read(1)
+    response.read(200)  # the line of names is shorter
     first = time.perf_counter() - started
     while response.read(PART):
         pass
@@ -102,7 +102,7 @@ def measure(desk: Desk) -> None:
     record(
         Figure(
             name="export_first_byte",
-            what="First byte of the CSV of 1,000,000 vouchers",
+            what="First vouchers of the CSV of 1,000,000",
             ours="milliseconds",
             theirs="milliseconds allowed",
             pairs=[(first, FIRST_BYTE) for first in firsts[1:]],

@@ -203,6 +203,15 @@ class TestStatements:
         # A savepoint, because the test itself is a transaction.
         assert self.statements(course, guesser) == ["SAVEPOINT", "SELECT", "SELECT", "SELECT", "RELEASE"]
 
+    def test_it_never_reads_a_whole_table_by_a_plan_made_when_that_was_small(self, course: Course) -> None:
+        vouchers = make_pool(course, 10)
+        with connection.cursor() as cursor:
+            cursor.execute("ANALYZE vouchers_voucher")
+        before = whole_tables_read()
+        for voucher in vouchers:  # a plan is kept from the sixth time on
+            redeem_voucher(RedeemRequest(code=voucher.code, guesser=Guesser.of_key("key:a")))
+        assert whole_tables_read() == before
+
 
 class TestState:
     def test_it_refuses_a_revoked_voucher(self, client: APIClient, voucher: Voucher) -> None:
@@ -291,6 +300,14 @@ class TestGuessing:
         self.guess(client, 1)
         assert forget_old_guesses() == 3
         assert Guess.objects.count() == 1
+
+
+def whole_tables_read() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("""
+            SELECT sum(seq_scan) FROM pg_stat_xact_user_tables WHERE relname IN ('vouchers_voucher', 'vouchers_guess')
+        """)
+        return int(cursor.fetchone()[0])
 
 
 def redeem_from(client: APIClient, forwarded_for: str) -> Any:

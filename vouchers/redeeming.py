@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, transaction
 from django.db.models import F
@@ -169,7 +170,7 @@ def _spend(
     where the caller has `free_guesses` behind it or more. `holder` is for an address kept in another case."""
     now = timezone.now()
     purchase = uuid.uuid4()
-    given = {
+    given: dict[str, Any] = {
         "code": code,
         "course": request.course_id,
         "holder": request.email if holder is None else holder,

@@ -62,10 +62,10 @@ def _mask(code: Combinable) -> Combinable:
 
 
 def _lines(rows: QuerySet[Any]) -> bytes:
-    query = connection.ops.compose_sql(*rows.query.sql_with_params())
-    statement = f"COPY ({query}) TO STDOUT (FORMAT csv) /* desk: vouchers as CSV */"
     lines = io.BytesIO()
     # Django translates the errors of a cursor's own methods, and COPY is none of them.
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(statement) as copy:
-        lines.writelines(copy)  # joining the parts would keep the memory of each until the last has come
+    with connection.wrap_database_errors, connection.cursor() as cursor:
+        query = cursor.mogrify(*rows.query.sql_with_params())
+        with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv) /* desk: vouchers as CSV */") as copy:
+            lines.writelines(copy)  # joining the parts would keep the memory of each until the last has come
     return lines.getvalue().replace(b"\n", b"\r\n")

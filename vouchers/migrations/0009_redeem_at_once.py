@@ -8,13 +8,16 @@ from django.db import migrations
 
 # Refusals are those of RedeemAttempt.Reason. Nothing is written, and no voucher named, where there is no such code or
 # where the caller has `free_guesses` behind it or more (null: whoever asks has looked after the limit).
+#
+# No sequential scans: a connection keeps the plans, and a plan made when the table was small would read all of it after a
+# large import, until the next ANALYZE.
 REDEEM = """
 CREATE FUNCTION vouchers_redeem(
     given_code text, named_course text, named_holder text, given_email text, buyer_language text,
     guesser text, request_key text, free_guesses integer, guess_window interval,
     new_purchase uuid, new_token text, moment timestamptz, today date,
     OUT voucher bigint, OUT course text, OUT holder text, OUT refusal text
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     it record;
 BEGIN
