@@ -239,7 +239,7 @@ class TestMeanwhile:
 
         monkeypatch.setattr(storing, "fill_waiting", watch_too)
         steps.carry_on(batch.pk)
-        assert seen == [75]
+        assert seen == [95]
         assert status(batch) == "stored"
 
     def test_it_stops_when_cancelled_and_stores_nothing(self, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:

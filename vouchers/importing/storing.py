@@ -46,7 +46,7 @@ SLICE = 50_000
 WATCHED_LINES = 1000
 TRIES = 3
 # How far an import of 1,000,000 codes is when all are read, and when all are inserted; measured.
-READ, INSERTED = 0.15, 0.75
+READ, INSERTED = 0.1, 0.95
 
 Watch = Callable[[float], None]
 """Told how far an import is, from 0 to 1; whatever it raises ends the import, and nothing is stored."""
