@@ -34,7 +34,7 @@ def bulk_rate(desk: Desk, key: str) -> float:
 def main() -> None:
     with running_desk() as desk:
         key = desk.manage("create_api_key", "bench", "--scope", "issue")
-        desk.fill("JS101", CODES)
+        desk.fill("JS101", (f"JS101-{n:08}" for n in range(CODES)))
         pairs = in_turn(lambda: bulk_rate(desk, key), lambda: rate(desk, "/issue-voucher", key, 201))
     record(
         Figure(

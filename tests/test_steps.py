@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 from procrastinate import JobContext
 
@@ -21,6 +21,7 @@ from vouchers.errors import BatchMovedOn, NotUndoable, TooLateToCancel, VoucherN
 from vouchers.guesses import Guesser
 from vouchers.importing import steps, storing
 from vouchers.importing.reading import Line, read_file, read_list
+from vouchers.importing.statements import COUNT_JUDGED
 from vouchers.importing.storing import Upload, import_codes
 from vouchers.issuing import fill_waiting
 from vouchers.models import Batch, FilePart, Issuance, RedeemAttempt, Voucher
@@ -238,7 +239,7 @@ class TestMeanwhile:
 
         monkeypatch.setattr(storing, "fill_waiting", watch_too)
         steps.carry_on(batch.pk)
-        assert seen == [75]
+        assert seen == [95]
         assert status(batch) == "stored"
 
     def test_it_stops_when_cancelled_and_stores_nothing(self, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,10 +383,15 @@ class TestMeanwhile:
         assert (report.inserted, report.duplicates) == (2, 0)
         assert set(Voucher.objects.values_list("code", flat=True)) == {"SAME-0001", "NEW-0001"}
 
-    def test_control_without_a_second_look_it_does(self, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(storing, "COUNT_MISSING", "SELECT 0")
-        assert self.import_while_undone(course).inserted == 2
-        assert Voucher.objects.count() == 1
+    def test_control_without_a_second_look_it_is_a_duplicate_of_nothing(
+        self, course: Course, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        careless = COUNT_JUDGED.replace("count(*) FILTER (WHERE missing)", "0")
+        assert careless != COUNT_JUDGED
+        monkeypatch.setattr(storing, "COUNT_JUDGED", careless)
+        with pytest.raises(IntegrityError, match='null value in column "reason"'):
+            self.import_while_undone(course)
+        assert not Voucher.objects.exists()
 
     def test_a_code_that_is_issued_while_its_batch_is_undone_keeps_all_of_it(self, course: Course) -> None:
         batch = stored(course)

@@ -17,19 +17,21 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from courses.models import Course
-from vouchers.codes import clean_code, fault_of, mangled
 from vouchers.errors import InvalidRequest
-from vouchers.importing.lines import Line, repeated_header
+from vouchers.importing.lines import Line
+from vouchers.importing.staging import stage
 from vouchers.importing.statements import (
-    COPY_STAGED,
+    CHECK_AT_ONCE,
+    CHECK_LATER,
     COUNT_FRESH,
     COUNT_JUDGED,
-    COUNT_MISSING,
     CREATE_FRESH,
     CREATE_STAGED,
     FORGET_JUDGED,
+    INDEX_FRESH,
     INSERT_NEW,
-    JUDGE,
+    JUDGE_STAGED,
+    JUDGE_STORED,
     KEEP_REJECTED,
     SELECT_FIRST,
     SELECT_REJECTED,
@@ -40,13 +42,12 @@ from vouchers.pool import note_upload
 
 REPORTED = 1000
 FIRST_LINES = 10
-GIVEN_MAX = 200
 # So many codes at a time: often enough to say how far it is, and to be cancelled.
 SLICE = 50_000
 WATCHED_LINES = 1000
 TRIES = 3
 # How far an import of 1,000,000 codes is when all are read, and when all are inserted; measured.
-READ, INSERTED = 0.15, 0.75
+READ, INSERTED = 0.1, 0.95
 
 Watch = Callable[[float], None]
 """Told how far an import is, from 0 to 1; whatever it raises ends the import, and nothing is stored."""
@@ -105,6 +106,16 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True)
+class Judged:
+    """How many lines did not become vouchers; `missing` are those that have to be tried again."""
+
+    duplicates: int
+    repeated: int
+    invalid: int
+    missing: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """`read = inserted + duplicates + invalid`; `repeated` of the duplicates are of an earlier line of the same
@@ -135,17 +146,15 @@ def import_codes(
     """Stores the codes of `lines`, in `batch` where one waits for them. Raises `InvalidRequest` for an expiry in
     the past, and whatever reading or `watch` raises (`UnreadableFile`); then nothing is stored."""
     with transaction.atomic():
-        _stage(upload, lines)
-        return _try(upload) if dry_run else _store(upload, batch or upload.new_batch(), watch)
+        read = _stage(upload, lines)
+        return _try(read) if dry_run else _store(upload, batch or upload.new_batch(), read, watch)
 
 
 def check_codes(batch: Batch, lines: Iterable[Line]) -> Report:
     """Writes into the batch what storing it would do now: its counts, its first lines and its rejected lines.
     Raises the same."""
-    upload = Upload.of(batch)
     with transaction.atomic():
-        _stage(upload, lines)
-        report = _try(upload)
+        report = _try(_stage(Upload.of(batch), lines))
         _keep(report, batch)
         [(first,)] = _execute(SELECT_FIRST, {"limit": FIRST_LINES})
         Batch.objects.filter(pk=batch.pk).update(first_lines=json.loads(first))
@@ -177,48 +186,61 @@ def rejected_lines(batch: Batch | None) -> Iterator[Rejected]:
             yield Rejected(row.line, row.code, row.course, row.expires_on, row.kind, row.reason)
 
 
-def _stage(upload: Upload, lines: Iterable[Line]) -> None:
+def _stage(upload: Upload, lines: Iterable[Line]) -> int:
     if upload.expires_on and upload.expires_on < timezone.localdate():
         fault = f"The last valid day of these codes, {upload.expires_on}, is already past."
         raise InvalidRequest(fault, fields={"expiresOn": [fault]})
     _execute("SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)")
     _execute(CREATE_STAGED)
-    # Django translates the errors of a cursor's own methods, and COPY is none of them.
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(COPY_STAGED) as copy:
-        for line in lines:
-            copy.write_row(_cleaned(line, upload))
+    read = stage(lines, upload.course.pk, upload.expires_on)
     _execute("ANALYZE staged")
+    return read
 
 
-def _try(upload: Upload) -> Report:
-    _execute(JUDGE, {"batch": None, "course": upload.course.pk})
-    return _report(None)
+def _try(read: int) -> Report:
+    _execute(JUDGE_STAGED)
+    counts = _judged()
+    return _report(None, counts, read=read, inserted=read - counts.duplicates - counts.invalid)
 
 
-def _store(upload: Upload, batch: Batch, watch: Watch) -> Report:
-    names = {"batch": batch.pk, "course": upload.course.pk}
-    _execute(CREATE_FRESH)
-    for _ in range(TRIES):
-        _insert(names, watch)
-        _execute(JUDGE, names)
-        [(missing,)] = _execute(COUNT_MISSING)
-        if not missing:
-            break
-        _execute(FORGET_JUDGED)
-    else:
-        raise InvalidRequest("Other batches with the same codes were being undone. Nothing was stored. Try again.")
-    report = replace(_report(batch), filled=fill_waiting(upload.course, wait=True))
+def _store(upload: Upload, batch: Batch, read: int, watch: Watch) -> Report:
+    inserted, judged = _store_new({"batch": batch.pk, "course": upload.course.pk}, read, watch)
+    report = _report(batch, judged, read=read, inserted=inserted)
+    report = replace(report, filled=fill_waiting(upload.course, wait=True))
     note_upload(upload.course)
     _keep(report, batch)
     return report
 
 
-def _insert(names: dict[str, Any], watch: Watch) -> None:
+def _store_new(names: dict[str, Any], read: int, watch: Watch) -> tuple[int, Judged]:
+    """Stores what is new and judges the rest; says how many were stored, which the database has counted, and what
+    became of the others."""
+    _execute(CREATE_FRESH)
+    _execute(INDEX_FRESH)
+    inserted = 0
+    for _ in range(TRIES):
+        inserted += _insert(names, watch)
+        if inserted < read:
+            _execute(JUDGE_STORED, names)
+        judged = _judged()
+        if not judged.missing:
+            return inserted, judged
+        _execute(FORGET_JUDGED)
+    raise InvalidRequest("Other batches with the same codes were being undone. Nothing was stored. Try again.")
+
+
+def _insert(names: dict[str, Any], watch: Watch) -> int:
     [(fresh,)] = _execute(COUNT_FRESH)
+    inserted = 0
+    _execute(CHECK_AT_ONCE)
     for after in range(0, fresh, SLICE):
         watch(READ + (INSERTED - READ) * after / fresh)
-        _execute(INSERT_NEW, {**names, "after": after, "until": after + SLICE})
+        with connection.cursor() as cursor:
+            cursor.execute(INSERT_NEW, {**names, "after": after, "until": after + SLICE})
+            inserted += cursor.rowcount
+    _execute(CHECK_LATER)
     watch(INSERTED)
+    return inserted
 
 
 def _keep(report: Report, batch: Batch) -> None:
@@ -228,50 +250,18 @@ def _keep(report: Report, batch: Batch) -> None:
     Batch.objects.filter(pk=batch.pk).update(**report.counts)
 
 
-def _cleaned(line: Line, upload: Upload) -> tuple[int, str, str, str, str, dt.date | None, str]:
-    """The columns of `staged`: line; code, course and expiry as given; cleaned code, last valid day, what is wrong."""
-    code = clean_code(line.code)
-    expires_on, expiry_fault = _expiry(line.expires_on, upload.expires_on)
-    fault = line.fault or fault_of(code) or mangled(code) or repeated_header(code) or expiry_fault
-    if not fault and line.course and line.course != upload.course.pk:
-        fault = f"The line names course {line.course[:64]}, and this upload is for {upload.course.pk}."
-    return (
-        line.number,
-        _storable(line.code[:GIVEN_MAX]),
-        _storable(line.course[:64]),
-        _storable(line.expires_on[:40]),
-        code if not fault else "",
-        expires_on,
-        _storable(fault),
-    )
+def _judged() -> Judged:
+    return Judged(*_execute(COUNT_JUDGED)[0])
 
 
-def _storable(text: str) -> str:
-    """PostgreSQL stores no NUL, and UTF-8 has no lone surrogates (JSON can carry both)."""
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
-
-
-def _expiry(given: str, default: dt.date | None) -> tuple[dt.date | None, str]:
-    if not given:
-        return default, ""
-    try:
-        day = dt.date.fromisoformat(given)
-    except ValueError:
-        return None, f"The expiry {given[:40]!r} is no date. Write it as 2027-12-31."
-    if day < timezone.localdate():
-        return None, f"The expiry {day} is already past."
-    return day, ""
-
-
-def _report(batch: Batch | None) -> Report:
-    read, inserted, duplicates, repeated, invalid = _execute(COUNT_JUDGED)[0]
+def _report(batch: Batch | None, judged: Judged, *, read: int, inserted: int) -> Report:
     return Report(
         batch=batch,
         read=read,
         inserted=inserted,
-        duplicates=duplicates,
-        repeated=repeated,
-        invalid=invalid,
+        duplicates=judged.duplicates,
+        repeated=judged.repeated,
+        invalid=judged.invalid,
         rejected=list(_rejected(limit=REPORTED)),
     )
 
