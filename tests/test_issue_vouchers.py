@@ -50,12 +50,7 @@ def test_it_prints_a_line_for_each_email_and_what_happened(files: Files, course:
         ["4", "invalid", "x", "This is not one email address."],
         ["Issued 1 vouchers of JS101 to 4 lines: 1 found, 1 waiting, 0 closed, 1 invalid."],
     ]
-    assert set(
-        Issuance.objects.filter(voucher__isnull=False).exclude(told_at=None).values_list("email", flat=True)
-    ) == {
-        ANN,
-        BOB,
-    }
+    assert not Issuance.objects.filter(voucher__isnull=False, told_at=None).exists()
 
 
 def test_it_is_safe_to_repeat(files: Files, course: Course) -> None:

@@ -114,3 +114,12 @@ def test_the_queue_is_read_from_its_own_index(full_course: Course) -> None:
         cursor.execute("ANALYZE vouchers_issuance")
     scan = nodes(Issuance.objects.waiting(full_course)[:10])[-1]
     assert scan["Index Name"] == "issuance_queue"
+
+
+def test_what_emails_still_hold_is_looked_up_and_not_gathered(full_course: Course) -> None:
+    one = Issuance.objects.still_owed_to("7@example.com", full_course)
+    many = Issuance.objects.still_owed(full_course).of_emails([f"{n}@example.com" for n in range(1000)])
+    for asked in (one, many.select_related("voucher")):
+        plan = asked.explain()
+        assert "using vouchers_voucher_pkey" in plan
+        assert "Seq Scan on vouchers_voucher" not in plan

@@ -158,7 +158,7 @@ class TestSameRequest:
             return known
 
         monkeypatch.setattr(issuing, "issue_at_once", lambda **request: None)
-        monkeypatch.setattr(issuing, "lock_names", lambda *names, seconds: None)
+        monkeypatch.setattr(issuing, "lock_names", lambda *names, **limits: None)
         monkeypatch.setattr(issuing, "_find_known", find_and_wait)
         results = together(4, lambda n: issue_to(course, **WAYS[way]))
         assert_done_twice(results, way)

@@ -75,7 +75,7 @@ class TestSameList:
             all_looked.wait()
             return known
 
-        monkeypatch.setattr(bulk_issuing, "lock_names", lambda *names, seconds: None)
+        monkeypatch.setattr(bulk_issuing, "lock_names", lambda *names, **limits: None)
         monkeypatch.setattr(bulk_issuing, name, find_and_wait)
         results = together(2, lambda n: issue(course, batch_key=batch_key))
         if batch_key:  # a unique constraint refuses the other, in words nobody can act on
@@ -135,7 +135,7 @@ class TestSingleRequests:
         assert_books_are_right(course)
 
     def test_control_without_the_lock_the_list_does_not(self, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bulk_issuing, "lock_names", lambda *names, seconds: None)
+        monkeypatch.setattr(bulk_issuing, "lock_names", lambda *names, **limits: None)
         make_pool(course, 20)
         with transaction.atomic():
             issue_to(course, ANN)

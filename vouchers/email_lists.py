@@ -23,8 +23,8 @@ class Line:
 
     @property
     def same(self) -> str:
-        """What all lines have in common that name this buyer."""
-        return self.email.upper()
+        """What all lines have in common that name this buyer; empty where the line names none."""
+        return "" if self.fault else self.email.upper()
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ END $$;
 
 ISSUE_AT_ONCE = """
 -- A request for a voucher, answered at once where there is nothing unusual about it: nobody is at the same request or at
--- a list that may hold it, it was not made before, nobody waits, and the pool has a code. Otherwise writes nothing and returns no row, and the desk
--- looks closer.
+-- a list that may hold it, it was not made before, nobody waits, and the pool has a code. Otherwise writes nothing and
+-- returns no row, and the desk looks closer.
 CREATE FUNCTION vouchers_issue_at_once(
     of_lists bigint[], same_request bigint[], the_key text, the_fingerprint text,
     the_course text, today date, the_email text, the_order text, the_message text, the_caller text, the_language text,
