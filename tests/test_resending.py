@@ -75,7 +75,7 @@ class TestPage:
     ) -> None:
         answers = []
         for email in (EMAIL, "nobody@example.com"):
-            with django_assert_num_queries(7):  # a transaction, the limit under its lock, the guess, the request
+            with django_assert_num_queries(6):  # a transaction, the limit under its lock, the guess, the request
                 answers.append(ask(email))
         known, unknown = answers
         assert known.status_code == unknown.status_code == 200
