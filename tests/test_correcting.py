@@ -17,8 +17,8 @@ from vouchers.correcting import correct_address
 from vouchers.delivery.outbox import claim_due, record_failure, resend_voucher
 from vouchers.delivery.sending import send_due
 from vouchers.errors import NotCorrectable, VoucherNotFound
+from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import fill_waiting
 from vouchers.models import AddressChange, Delivery, Issuance, Voucher
 from vouchers.payments.settling import settle
 from vouchers.redeeming import RedeemRequest, redeem_voucher

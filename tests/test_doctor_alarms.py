@@ -29,12 +29,12 @@ from vouchers.doctor.check import rows_of
 from vouchers.doctor.payments import SEATS_TAKEN_BACK
 from vouchers.doctor.rounds import check_up, heal
 from vouchers.errors import DeskError
+from vouchers.filling import sweep_waiting
 from vouchers.generating import generate_batch
 from vouchers.guesses import Guesser
 from vouchers.importing import steps
 from vouchers.importing.lines import Line
 from vouchers.importing.storing import Upload, import_codes
-from vouchers.issuing import sweep_waiting
 from vouchers.models import Batch, Issuance, Voucher
 from vouchers.payments.deeds import return_voucher
 from vouchers.privacy.erasing import erase_buyer

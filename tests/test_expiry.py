@@ -22,8 +22,8 @@ from tests.staff import log_in
 from vouchers.delivery.outbox import resend_voucher
 from vouchers.delivery.sending import send_due
 from vouchers.errors import NotResendable
+from vouchers.filling import fill_waiting, sweep_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import fill_waiting, sweep_waiting
 from vouchers.models import Delivery, Issuance, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.summary import summary

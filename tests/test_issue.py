@@ -13,8 +13,9 @@ from courses.models import Course
 from tests.conftest import Caller
 from tests.factories import CourseFactory, UserFactory, issue_to, make_pool, voucher_of
 from vouchers.errors import IssuanceClosed
+from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import fill_waiting, note_told
+from vouchers.issuing import note_told
 from vouchers.models import Delivery, IdempotencyKey, Issuance, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.revoking import revoke_voucher

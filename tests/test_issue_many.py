@@ -20,8 +20,9 @@ from tests.factories import CourseFactory, UserFactory, issue_to, make_pool
 from vouchers import bulk_issuing
 from vouchers.api.issue_many import IssueVouchers
 from vouchers.correcting import correct_address
+from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import fill_waiting, give_or_queue
+from vouchers.issuing import give_or_queue
 from vouchers.masking import mask_code
 from vouchers.models import Delivery, IdempotencyKey, Issuance, Voucher, WebhookMessage, WebhookReceiver
 from vouchers.redeeming import RedeemRequest, redeem_voucher

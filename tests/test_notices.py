@@ -13,8 +13,8 @@ from tests.factories import make_pool
 from tests.stripe_events import Payment, tell
 from vouchers.delivery.messages import Pointless, message_of
 from vouchers.delivery.sending import send_due
+from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import fill_waiting
 from vouchers.models import Delivery, Issuance, KeptEmail
 from vouchers.payments.progress import progress_of
 from vouchers.redeeming import RedeemRequest, redeem_voucher

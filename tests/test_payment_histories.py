@@ -20,7 +20,7 @@ from courses.models import Course, Purchase
 from tests.factories import CourseFactory, make_pool
 from tests.racing import failures, together
 from tests.stripe_events import Payment, event, post, tell
-from vouchers.issuing import sweep_waiting
+from vouchers.filling import sweep_waiting
 from vouchers.models import Issuance, Voucher
 from vouchers.payments import settling
 from vouchers.payments.progress import progress_of

@@ -17,11 +17,11 @@ from tests.racing import (
     together,
     wait_until,
 )
+from vouchers.filling import sweep_waiting
 from vouchers.importing import storing
 from vouchers.importing.reading import read_list
 from vouchers.importing.statements import INSERT_NEW
 from vouchers.importing.storing import Upload, import_codes
-from vouchers.issuing import sweep_waiting
 from vouchers.locks import try_lock_name
 from vouchers.models import Batch, Issuance, Voucher
 from vouchers.summary import summary

@@ -28,7 +28,8 @@ from tests.racing import (
 )
 from vouchers import issuing
 from vouchers.admin.vouchers import VoucherAdmin
-from vouchers.issuing import IssueRequest, IssueResult, issue_voucher, sweep_waiting
+from vouchers.filling import sweep_waiting
+from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
 from vouchers.models import Issuance, Voucher
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,8 +12,8 @@ from courses.models import Course, PaymentFact, Purchase
 from tests.factories import CourseFactory, make_pool
 from tests.racing import failures, in_thread, somebody_waits_for_a_lock, together, wait_until
 from tests.stripe_events import Payment, event, post, tell
+from vouchers.filling import sweep_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import sweep_waiting
 from vouchers.models import Issuance, Voucher
 from vouchers.payments import deeds, settling
 from vouchers.payments.deeds import accept_purchase

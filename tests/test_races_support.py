@@ -14,8 +14,8 @@ from tests.racing import DEADLINE, assert_books_are_right, failures, together
 from vouchers import correcting, replacing
 from vouchers.correcting import correct_address
 from vouchers.errors import DeskError
+from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import fill_waiting
 from vouchers.models import AddressChange, Delivery, Issuance, Redemption, Replacement, Voucher
 from vouchers.models.voucher import VoucherQuerySet
 from vouchers.redeeming import RedeemRequest, redeem_voucher

@@ -14,7 +14,7 @@ from courses.models import Course, Purchase
 from tests.factories import PurchaseFactory, issue_to, make_pool
 from tests.shop import CHECKOUT, CODE, EMAIL, begun, get, page_of, pay, text_of
 from vouchers.errors import ProviderUnreachable
-from vouchers.issuing import sweep_waiting
+from vouchers.filling import sweep_waiting
 from vouchers.models import Delivery, Issuance
 
 pytest_plugins = ["tests.shop"]

@@ -18,12 +18,12 @@ from tests.factories import issue_to
 from tests.racing import in_thread, somebody_waits_for_a_lock, wait_until
 from vouchers import locks, tasks
 from vouchers.errors import BatchMovedOn, NotUndoable, TooLateToCancel, VoucherNotFound
+from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
 from vouchers.importing import steps, storing
 from vouchers.importing.reading import Line, read_file, read_list
 from vouchers.importing.statements import COUNT_JUDGED
 from vouchers.importing.storing import Upload, import_codes
-from vouchers.issuing import fill_waiting
 from vouchers.models import Batch, FilePart, Issuance, RedeemAttempt, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 

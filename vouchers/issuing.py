@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Coalesce, Now
-from django.utils import timezone
 
 from courses.models import COURSE_ID, Course, Purchase
-from vouchers.delivery.outbox import queue_emails
 from vouchers.errors import (
     CourseNotFound,
     IdempotencyKeyReused,
@@ -28,21 +26,20 @@ from vouchers.errors import (
     PaymentPending,
     RequestInProgress,
 )
+from vouchers.filling import fill_waiting
 from vouchers.locks import (
     LockTimeout,
     limit_lock_wait,
     lock_names,
     lock_timeout_as_error,
     numbers_of,
-    try_lock_name,
 )
-from vouchers.models import IdempotencyKey, Issuance, Voucher
+from vouchers.models import IdempotencyKey, Issuance
 from vouchers.outgoing.announcing import Event, announce_issued, is_anybody_told
 from vouchers.pool import Holder, give_codes, issue_at_once
 
 SAME_REQUEST_SECONDS = 5
 LAST_CODE_SECONDS = 2
-FILL_AT_ONCE = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,49 +316,3 @@ def _remember_key(request: IssueRequest, issuance: Issuance) -> None:
             fingerprint=request.fingerprint,
             issuance=issuance,
         )
-
-
-@transaction.atomic
-def fill_waiting(course: Course, *, wait: bool = False) -> int:
-    """Gives the queue of a course what the pool has, oldest first; returns how many were filled.
-
-    One at a time for each course, so that nobody is filled before an older one whose row is locked. Where
-    another transaction is at it, this one waits for it, or leaves it to that one and to the sweeper.
-    """
-    filled = 0
-    # A long import read the course minutes ago, and staff may have raised its minimum validity since.
-    course = Course.objects.get(pk=course.pk)
-    if not Voucher.objects.pool(course).exists():
-        return filled
-    if wait:
-        lock_names(f"queue {course.pk}")
-    elif not try_lock_name(f"queue {course.pk}"):
-        return filled
-    while True:
-        waiting = list(
-            Issuance.objects.waiting(course).select_for_update(of=("self",)).select_related("purchase")[:FILL_AT_ONCE]
-        )
-        vouchers = Voucher.objects.lock_some(course, len(waiting)) if waiting else []
-        _bind(course, waiting, vouchers)
-        filled += len(vouchers)
-        if len(vouchers) < FILL_AT_ONCE:
-            return filled
-
-
-def _bind(course: Course, waiting: list[Issuance], vouchers: list[Voucher]) -> None:
-    now = timezone.now()
-    pairs = list(zip(waiting, vouchers, strict=False))
-    for issuance, voucher in pairs:
-        voucher.status, voucher.issued_to, voucher.issued_at = Voucher.Status.ISSUED, issuance.email, now
-        issuance.status, issuance.voucher, issuance.issued_at = Issuance.Status.ISSUED, voucher, now
-    Voucher.objects.bulk_update(vouchers, ["status", "issued_to", "issued_at"])
-    filled = [issuance for issuance, _ in pairs]
-    Issuance.objects.bulk_update(filled, ["status", "voucher", "issued_at"])
-    queue_emails(course, filled)
-    announce_issued(filled)
-
-
-def sweep_waiting() -> int:
-    """Fills every queue whose pool has something; returns how many issuances were filled."""
-    courses = Course.objects.filter(issuances__status=Issuance.Status.WAITING, issuances__held_since=None).distinct()
-    return sum(fill_waiting(course) for course in courses)

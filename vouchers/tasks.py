@@ -20,7 +20,7 @@ from procrastinate.contrib.django import app
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Status
 
-from vouchers import issuing, reminding, resending
+from vouchers import filling, reminding, resending
 from vouchers.delivery import alerts, sending
 from vouchers.doctor import rounds
 from vouchers.guesses import forget_old_guesses
@@ -98,7 +98,7 @@ def check_books(checkup_id: int) -> None:
 @app.periodic(cron="* * * * * */2")
 @app.task(queueing_lock="fill_queues")
 def fill_queues(timestamp: int) -> None:
-    issuing.sweep_waiting()
+    filling.sweep_waiting()
 
 
 @app.periodic(cron="* * * * * *")

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from courses.models import Course
 from vouchers.doctor.check import HealableCheck, Row
-from vouchers.issuing import fill_waiting
+from vouchers.filling import fill_waiting
 
 
 class QueuesMove(HealableCheck):

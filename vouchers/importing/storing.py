@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from courses.models import Course
 from vouchers.errors import InvalidRequest
+from vouchers.filling import fill_waiting
 from vouchers.importing.lines import Line
 from vouchers.importing.staging import stage
 from vouchers.importing.statements import (
@@ -36,7 +37,6 @@ from vouchers.importing.statements import (
     SELECT_FIRST,
     SELECT_REJECTED,
 )
-from vouchers.issuing import fill_waiting
 from vouchers.models import Batch
 from vouchers.pool import note_upload
 

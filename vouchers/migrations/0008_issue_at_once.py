@@ -18,7 +18,8 @@ CREATE FUNCTION vouchers_give(
 ) RETURNS TABLE (
     given_issuance bigint, given_voucher bigint, given_code varchar, given_expiry date, given_at timestamptz,
     course_name varchar, next_uploads bigint, next_cutoff date, next_day date, next_position bigint
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+) LANGUAGE plpgsql
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     course record;
     taken bigint[];
@@ -98,7 +99,8 @@ CREATE FUNCTION vouchers_issue_at_once(
 ) RETURNS TABLE (
     given_issuance bigint, given_voucher bigint, given_code varchar, given_expiry date, given_at timestamptz,
     course_name varchar, next_uploads bigint, next_cutoff date, next_day date, next_position bigint
-) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+) LANGUAGE plpgsql
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     same bigint;
 BEGIN

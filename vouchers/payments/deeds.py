@@ -11,7 +11,7 @@ from django.utils import timezone
 from courses.models import Course, Purchase
 from courses.money import is_whole_coins
 from vouchers.errors import NotRefundable, NotReturnable, NotReviewable
-from vouchers.issuing import fill_waiting
+from vouchers.filling import fill_waiting
 from vouchers.models import Issuance, Voucher
 from vouchers.payments.providers import find_provider
 from vouchers.payments.settling import lock_payment, settle

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from courses.models import PaymentFact, Purchase
 from vouchers.delivery.outbox import send_postponed
-from vouchers.issuing import fill_waiting
+from vouchers.filling import fill_waiting
 from vouchers.models import Issuance, Voucher
 
 Kind = PaymentFact.Kind
