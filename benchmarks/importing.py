@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import psycopg
 import requests
@@ -185,7 +186,7 @@ class Admin:
         self.post("login/", data={"username": "bench", "password": password, "next": "/admin/"})
 
     def post(
-        self, path: str, *, data: dict[str, str] | None = None, files: dict[str, object] | None = None
+        self, path: str, *, data: dict[str, str] | None = None, files: dict[str, BinaryIO] | None = None
     ) -> requests.Response:
         fields = {**(data or {}), "csrfmiddlewaretoken": self.browser.cookies["csrftoken"]}
         answer = self.browser.post(self.base + path, data=fields, files=files, timeout=UPLOADING)

@@ -50,7 +50,12 @@ def importing(desk: Desk, codes: Path) -> Iterator[threading.Event]:
     command = [sys.executable, "manage.py", "import_vouchers", str(codes), "--course", "JS101"]
     process = subprocess.Popen(command, cwd=ROOT, env=desk.environment, stdout=subprocess.DEVNULL)
     over = threading.Event()
-    threading.Thread(target=lambda: (process.wait(), over.set()), daemon=True).start()
+
+    def wait() -> None:
+        process.wait()
+        over.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     yield over
     over.wait()
     if process.returncode:

@@ -115,7 +115,7 @@ def test_it_judges_lines_only_where_some_were_left_out(course: Course) -> None:
 def test_it_finds_a_slice_without_reading_the_others(course: Course) -> None:
     report = run(course, [f"CODE-{n:05}" for n in range(20_000)])
     assert report.batch
-    names = {"course": course.pk, "batch": report.batch.pk, "after": 500, "until": 600}
+    names: dict[str, str | int] = {"course": course.pk, "batch": report.batch.pk, "after": 500, "until": 600}
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN {INSERT_NEW}", names)
         plan = "\n".join(line for (line,) in cursor.fetchall())
