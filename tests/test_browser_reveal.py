@@ -117,6 +117,7 @@ def test_from_the_email_to_the_checkout(page: Page, shop: Desk, key: str, smtp_s
     page.reload()  # the form once more
     expect(page.locator("#code")).to_have_text(code)
     page.get_by_role("link", name="To the checkout").click()
+    page.wait_for_load_state()  # what is typed before may be lost
     page.get_by_label("Email").fill("reads@example.com")
     page.get_by_label("Voucher code").fill(code)
     page.get_by_role("button", name="Redeem the voucher").click()

@@ -131,5 +131,7 @@ def _statement(today: dt.date) -> tuple[str, tuple[Any, ...]]:
     """What is asked on a day: to have Django work that out for each poll would cost more than the answer."""
     courses = with_counts(Course.objects.order_by("id"), today).annotate(courseId=F("id"))
     rows, parameters = courses.values(*COLUMNS).query.sql_with_params()
-    statement = f"SELECT {MOMENT}, coalesce(json_agg(counted), '[]')::text FROM ({rows}) AS counted"  # noqa: S608
+    # Without the line breaks that json_agg puts between rows.
+    document = "'[' || coalesce(string_agg(row_to_json(counted)::text, ','), '') || ']'"
+    statement = f"SELECT {MOMENT}, {document} FROM ({rows}) AS counted"  # noqa: S608
     return f"/* desk: summary */ {statement}", parameters
