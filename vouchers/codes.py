@@ -8,6 +8,8 @@ import unicodedata
 # 4 to 128 printable ASCII characters without space, the first a letter or digit.
 CODE_FORM = r"^[A-Za-z0-9][!-~]{3,127}$"
 CODE_MAX = 128
+# The same for the database, where the column bounds the length: counted by the expression, it takes half of an insert.
+STORED_FORM = r"^[A-Za-z0-9][!-~]{3,}$"
 
 _shortened_number = re.compile(r"\d([.,]\d+)?E[+-]\d+", re.IGNORECASE | re.ASCII)
 _form = re.compile(CODE_FORM.removesuffix("$") + r"\Z")

@@ -44,7 +44,7 @@ class Purchase(models.Model):
         VOUCHER = "voucher", "Voucher"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    token = models.CharField(max_length=43, unique=True, default=new_token, editable=False)
+    token = models.CharField(max_length=43, default=new_token, editable=False)
     provider = models.CharField(max_length=10, choices=Provider.choices)
     reference = models.CharField(
         max_length=255, help_text="The provider's id of the payment; of the checkout until there is a payment."
@@ -96,6 +96,7 @@ class Purchase(models.Model):
             ),
         ]
         constraints = [
+            models.UniqueConstraint(fields=["token"], name="purchase_once_per_token"),
             models.UniqueConstraint(fields=["provider", "reference"], name="purchase_once_per_reference"),
             models.UniqueConstraint(
                 fields=["provider", "checkout"], condition=~Q(checkout=""), name="purchase_once_per_checkout"

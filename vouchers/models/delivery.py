@@ -106,7 +106,7 @@ class Delivery(models.Model):
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     due_at = models.DateTimeField(db_default=Now())
     attempts = models.PositiveIntegerField(default=0)
-    message_id = models.CharField("Message-ID", max_length=255, unique=True)
+    message_id = models.CharField("Message-ID", max_length=255)
     provider_id = models.CharField("provider's id", max_length=255, blank=True)
     last_error = models.CharField(max_length=500, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -132,8 +132,18 @@ class Delivery(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(fields=["issuance", "kind", "series"], name="delivery_once_per_series"),
-            models.UniqueConstraint(fields=["purchase", "kind", "series"], name="delivery_once_per_purchase"),
-            models.UniqueConstraint(fields=["course", "kind", "series", "email"], name="delivery_once_per_alert"),
+            # Most emails are of a voucher, and then these two hold nothing of them.
+            models.UniqueConstraint(
+                fields=["purchase", "kind", "series"],
+                condition=Q(purchase__isnull=False),
+                name="delivery_once_per_purchase",
+            ),
+            models.UniqueConstraint(
+                fields=["course", "kind", "series", "email"],
+                condition=Q(course__isnull=False),
+                name="delivery_once_per_alert",
+            ),
+            models.UniqueConstraint(fields=["message_id"], name="delivery_once_per_message_id"),
             models.CheckConstraint(
                 condition=Q(
                     kind__in=["voucher", "reminder", "expiry"], issuance__isnull=False, purchase=None, course=None

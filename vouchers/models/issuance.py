@@ -98,7 +98,9 @@ class Issuance(models.Model):
             models.UniqueConstraint(
                 fields=["course", "order_id"], condition=~Q(order_id=""), name="issuance_once_per_order"
             ),
-            models.UniqueConstraint(fields=["purchase", "unit"], name="issuance_once_per_unit"),
+            models.UniqueConstraint(
+                fields=["purchase", "unit"], condition=Q(purchase__isnull=False), name="issuance_once_per_unit"
+            ),
             models.UniqueConstraint(fields=["voucher"], condition=~Q(status="returned"), name="issuance_voucher_once"),
             models.CheckConstraint(
                 condition=Q(purchase=None, unit=None) | Q(purchase__isnull=False, unit__gte=1),

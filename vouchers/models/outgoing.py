@@ -72,7 +72,7 @@ class WebhookMessage(models.Model):
         FAILED = "failed", "Failed"
 
     receiver = models.ForeignKey(WebhookReceiver, on_delete=models.CASCADE, related_name="messages")
-    message_id = models.CharField("webhook-id", max_length=40, unique=True, default=new_message_id)
+    message_id = models.CharField("webhook-id", max_length=40, default=new_message_id)
     type = models.CharField(max_length=30, choices=[(event.value, event.value) for event in WebhookReceiver.Event])
     payload = models.JSONField()
     status = models.CharField(max_length=7, choices=Status.choices, default=Status.QUEUED)
@@ -93,6 +93,7 @@ class WebhookMessage(models.Model):
             ),
         ]
         constraints = [
+            models.UniqueConstraint(fields=["message_id"], name="webhook_message_once_per_id"),
             models.CheckConstraint(
                 condition=Q(status="sent", sent_at__isnull=False)
                 | Q(status__in=["queued", "sending", "failed"], sent_at=None),

@@ -12,7 +12,7 @@ from django.db.models.functions import Coalesce, Upper
 from django.utils import timezone
 
 from courses.models import Course
-from vouchers.codes import CODE_FORM
+from vouchers.codes import STORED_FORM
 from vouchers.models.batch import Batch
 
 FOREVER = dt.date.max
@@ -127,7 +127,7 @@ class Voucher(models.Model):
         ]
         constraints = [
             models.UniqueConstraint(Upper("code"), name="voucher_code_unique_without_case"),
-            models.CheckConstraint(condition=Q(code__regex=CODE_FORM), name="voucher_code_form"),
+            models.CheckConstraint(condition=Q(code__regex=STORED_FORM), name="voucher_code_form"),
             models.CheckConstraint(
                 condition=(
                     Q(status="available", issued_at=None, issued_to="", redeemed_at=None, revoked_at=None)
