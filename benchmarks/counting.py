@@ -158,7 +158,7 @@ def read(caller: Caller, vouchers: int) -> None:
     record(
         Figure(
             name="summary over HTTP",
-            what=f"GET {SUMMARY} of {many}, beside an empty view; answers a second",
+            what=f"GET {SUMMARY} of {many}, beside an empty view",
             ours="summary",
             theirs="empty view",
             pairs=in_turn(lambda: caller.gets(SUMMARY), lambda: caller.gets("/empty")),
@@ -169,7 +169,7 @@ def read(caller: Caller, vouchers: int) -> None:
         record(
             Figure(
                 name="summary over HTTP, new each time",
-                what=f"GET {SUMMARY} while rows are committed all the time, beside an empty view; answers a second",
+                what=f"GET {SUMMARY} while rows are committed all the time, beside an empty view",
                 ours="summary",
                 theirs="empty view",
                 pairs=in_turn(lambda: caller.gets(SUMMARY), lambda: caller.gets("/empty")),
@@ -199,7 +199,7 @@ def write(caller: Caller) -> None:
         record(
             Figure(
                 name=f"tallies: {name}",
-                what=f"{name}, with tallies and without; vouchers a second",
+                what=f"{name}, with tallies and without",
                 ours="with tallies",
                 theirs="without",
                 pairs=in_turn(tallied(deed, on=True), tallied(deed, on=False)),

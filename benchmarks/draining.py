@@ -146,7 +146,7 @@ def measure_last_codes(codes: int) -> Figure:
             pairs.append((rate_to_the_end(f"LAST{n}"), first))
     return Figure(
         name="drain-last",
-        what=f"Twenty clients take the last 1,000 of {codes:,} codes, a transaction held open: beside the first 1,000",
+        what=f"Twenty clients take the last 1,000 of {codes:,} codes, beside the first 1,000",
         ours="codes/s, last 1,000",
         theirs="issues/s, first 1,000",
         pairs=pairs,
