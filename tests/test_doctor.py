@@ -46,7 +46,7 @@ LEFT = {
         "seats_once",
         r"Payment stripe pi_\d+: seat 1 was issued more than once, by issuances \d+, \d+\.",
         (
-            "ALTER TABLE vouchers_issuance DROP CONSTRAINT issuance_once_per_unit",
+            "DROP INDEX issuance_once_per_unit",
             "DROP INDEX issuance_once_per_order",
             PLANTED_TWICE.format(
                 "course_id, email, order_id, purchase_id, unit, status, caller, created_at", f"{issuance_of(WIM)}"

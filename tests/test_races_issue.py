@@ -29,8 +29,9 @@ from tests.racing import (
 from vouchers import issuing
 from vouchers.admin.vouchers import VoucherAdmin
 from vouchers.filling import sweep_waiting
-from vouchers.issuing import IssueRequest, IssueResult, issue_voucher
+from vouchers.issuing import IssueRequest, IssueResult, give_or_queue, issue_voucher
 from vouchers.models import Issuance, Voucher
+from vouchers.pool import Holder
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -106,6 +107,23 @@ class TestLastCodes:
         assert not failures(together(30, buy))
         sweep_waiting()
         assert Counter(Issuance.objects.values_list("status", flat=True)) == {"issued": 10, "waiting": 10}
+        assert_books_are_right(course)
+
+
+class TestSeveralCodes:
+    def test_two_who_wait_for_each_other_s_last_codes_do_not_fail(self, course: Course) -> None:
+        make_pool(course, 2)
+        both_hold_one = threading.Barrier(2, timeout=DEADLINE)
+
+        def buy(n: int) -> list[Issuance]:
+            first, *others = [Holder(email=f"{n}-{m}@example.com") for m in range(3)]
+            with transaction.atomic():
+                held = give_or_queue(course, [first], caller="tests")
+                both_hold_one.wait()
+                return held + give_or_queue(course, others, caller="tests")
+
+        assert not failures(together(2, buy))
+        assert Counter(Issuance.objects.values_list("status", flat=True)) == {"issued": 2, "waiting": 4}
         assert_books_are_right(course)
 
 

@@ -200,8 +200,10 @@ def _check_addresses(found: dict[Line, Issuance]) -> None:
 
 
 def _locked(issuances: QuerySet[Issuance]) -> list[Issuance]:
-    """Oldest first; none is returned to the pool while somebody is being answered with its code."""
-    return list(issuances.select_related("voucher").select_for_update(of=("self",), no_key=True).order_by("pk"))
+    """In the order in which the queue is filled; none is returned to the pool while its code is being told."""
+    return list(
+        issuances.select_related("voucher").select_for_update(of=("self",), no_key=True).order_by("created_at", "pk")
+    )
 
 
 def _issue_new(request: ListRequest, course: Course, lines: Sequence[Line]) -> list[Issuance]:

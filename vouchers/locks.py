@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from django.db import OperationalError, connection
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 
 class LockTimeout(Exception):
-    """Somebody else held a lock for longer than this transaction was prepared to wait."""
+    """Somebody else held a lock for longer than this transaction was prepared to wait, or waited for it in turn."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def lock_timeout_as_error() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
+        if isinstance(error.__cause__, LockNotAvailable | DeadlockDetected):
             raise LockTimeout from error
         raise
 

@@ -159,10 +159,10 @@ class Record:
             self.write()
 
     def write(self) -> None:
-        sent, self._sent = self._sent, {}
-        if not sent:
+        if not self._sent:
             return
-        ours = outbox.record_sent(sent)
+        ours = outbox.record_sent(self._sent)
+        sent, self._sent = self._sent, {}  # not before: what fails is tried once more at the end of the batch
         for delivery in sent:
             if delivery.pk not in ours:
                 _log("sent after the end of its lease", delivery)

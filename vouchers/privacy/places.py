@@ -92,4 +92,5 @@ def _columns(model: type[Model]) -> Iterator[Field[Any, Any]]:
 def _is_free(field: Field[Any, Any]) -> bool:
     """Whether it holds what people and programs wrote, rather than one of a few words or an id that we made."""
     long_enough = field.max_length is None or field.max_length >= SHORTEST_ADDRESS
-    return long_enough and not field.choices and not field.unique and not field.primary_key
+    is_id = field.unique or any(rule.fields == (field.name,) for rule in field.model._meta.total_unique_constraints)
+    return long_enough and not field.choices and not is_id

@@ -38,7 +38,11 @@ class Command(DeskCommand):
             help="a name of your choice for this file: each email gets a voucher more, and the same file under the "
             "same name finds those again, even redeemed ones",
         )
-        parser.add_argument("--dry-run", action="store_true", help="say what would happen, store nothing")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="say what would happen, store nothing; until it is done, buyers do without the codes it would give",
+        )
 
     def handle(self, *args: Any, course: str, file: str, batch_key: str, dry_run: bool, **options: Any) -> None:
         if not re.fullmatch(f"[ -~]{{0,{BATCH_KEY_MAX - PART_SUFFIX}}}", batch_key):
