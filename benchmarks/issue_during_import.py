@@ -101,7 +101,7 @@ def measure(desk: Desk, folder: Path, imported: int, pairs: int) -> None:
         kept.append((beside.within(0.99), without.within(0.99)))
     record(
         Figure(
-            name="issue during import",
+            name="issue_during_import",
             what=f"POST /issue-voucher, {rate:.0f} a second, while {imported:,} codes are stored in the same course",
             ours="99 % within ms, during",
             theirs="99 % within ms, without",
