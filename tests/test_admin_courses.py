@@ -146,6 +146,15 @@ def test_it_says_which_emails_could_not_be_delivered(admin_client: Client, cours
     assert to_do(admin_client) == {"2 emails could not be delivered": "/admin/vouchers/delivery/?trouble=all"}
 
 
+def test_it_counts_no_further_than_many(admin_client: Client, course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vouchers.admin.courses.MANY", 2)
+    bounce(course, "ann@example.com", "bob@example.com")
+    assert "2 emails could not be delivered" in to_do(admin_client)
+
+    bounce(course, "cy@example.com")
+    assert "More than 2 emails could not be delivered" in to_do(admin_client)
+
+
 def test_it_says_since_when_emails_wait_for_the_mail_server(admin_client: Client, course: Course) -> None:
     queue_emails(course, "ann@example.com", "bob@example.com", "cy@example.com")
     at = dt.datetime(2025, 5, 1, 12, 34, tzinfo=timezone.get_current_timezone())

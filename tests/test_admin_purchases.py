@@ -11,6 +11,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
+from djstripe.models import Event
 from pytest_django import Settings
 
 from courses.models import Course, Purchase
@@ -201,3 +202,21 @@ def test_of_dj_stripe_only_what_is_used_is_in_the_menu(admin_client: Client) -> 
     assert names == {"Account", "APIKey", "Event", "WebhookEndpoint", "WebhookEventTrigger"}
     for model in ("apikey", "webhookendpoint", "event", "webhookeventtrigger"):
         assert admin_client.get(f"/admin/djstripe/{model}/").status_code == 200
+
+
+def test_an_event_of_stripe_is_found_by_its_whole_id(admin_client: Client) -> None:
+    for name in ("evt_1", "evt_12"):
+        Event.objects.create(id=name, type="charge.refunded", data={"object": {}}, livemode=False)
+
+    found = admin_client.get("/admin/djstripe/event/", {"q": "evt_1"}).context["cl"].result_list
+    assert [event.id for event in found] == ["evt_1"]
+
+
+@pytest.mark.parametrize("said", [{}, {"object": "charge", "customer": "cus_1"}])
+def test_an_event_of_stripe_is_shown_without_asking_stripe(admin_client: Client, said: dict[str, str]) -> None:
+    """Also one that is so old that what it said is forgotten."""
+    event = Event.objects.create(id="evt_1", type="charge.refunded", data={"object": said}, livemode=False)
+
+    page = admin_client.get(f"/admin/djstripe/event/{event.pk}/change/")
+    assert page.status_code == 200
+    assert "charge.refunded" in page.content.decode()

@@ -50,6 +50,17 @@ def test_it_finds_nothing_by_a_part(admin_client: Client, issued: Voucher, term:
     assert shown(admin_client, q=term) == set()
 
 
+@pytest.mark.parametrize("query", [{"expiry": "past"}, {"status": "expired"}])
+def test_it_lists_what_expired_last_first(admin_client: Client, course: Course, query: dict[str, str]) -> None:
+    today = timezone.localdate()
+    for days in (3, 1, 2):
+        make_pool(course, 1, code=f"{days}-DAYS-AGO", expires_on=today - dt.timedelta(days=days))
+    make_pool(course, 1, expires_on=today)
+
+    listed = admin_client.get(LIST, query).context["cl"].result_list
+    assert [voucher.code for voucher in listed] == ["1-DAYS-AGO", "2-DAYS-AGO", "3-DAYS-AGO"]
+
+
 def test_it_asks_the_indexes_for_code_and_email(
     admin_client: Client, issued: Voucher, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:

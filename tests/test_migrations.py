@@ -33,12 +33,16 @@ def test_no_migration_is_missing() -> None:
     call_command("makemigrations", "--check", "--dry-run")
 
 
+def run(url: str, command: str) -> None:
+    subprocess.run(
+        [sys.executable, "-c", command], cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, check=True, timeout=600
+    )
+
+
 def migrated(url: str, *commands: str) -> list[str]:
     """What the tables of dj-stripe are like after these commands of Django's on an empty database."""
     for command in commands:
-        subprocess.run(
-            [sys.executable, "-c", command], cwd=ROOT, env=os.environ | {"DATABASE_URL": url}, check=True, timeout=600
-        )
+        run(url, command)
     with psycopg.connect(url) as connection:
         return [row[0] for row in connection.execute(SHAPE)]
 
@@ -48,6 +52,18 @@ MIGRATE = "from django.core.management import call_command\ncall_command({}, ver
 DJANGOS = "from django.core.management.commands.migrate import Command\n"
 OURS = SET_UP + MIGRATE.format("'migrate'")
 THEIRS = SET_UP + DJANGOS + MIGRATE.format("Command()")
+SOLD = "call_command('load_demo')\ncall_command('issue_voucher', 'JS101', 'ann@example.com')\n"
+
+INDEXES_AND_SETTINGS = """
+SELECT indexdef FROM pg_indexes WHERE tablename ~ '^(courses|vouchers)_'
+UNION ALL SELECT relname || ' ' || reloptions::text FROM pg_class
+    WHERE relname ~ '^(courses|vouchers)_' AND reloptions IS NOT NULL
+"""
+
+
+def indexes_and_settings(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        return {row[0] for row in connection.execute(INDEXES_AND_SETTINGS)}
 
 
 @pytest.mark.long
@@ -61,6 +77,24 @@ def test_the_tables_made_at_once_are_those_of_the_migrations() -> None:
 def test_a_second_migrate_finds_nothing_to_do() -> None:
     with database() as url:
         assert migrated(url, OURS) == migrated(url, OURS)
+
+
+@pytest.mark.long
+def test_the_indexes_of_a_desk_that_sold_something_can_be_changed_and_changed_back() -> None:
+    with database() as url:
+        run(url, OURS)
+        run(url, SET_UP + "from django.core.management import call_command\n" + SOLD)
+        after = indexes_and_settings(url)
+        assert "vouchers_delivery {autovacuum_vacuum_scale_factor=0.02}" in after
+
+        run(url, SET_UP + MIGRATE.format("'migrate', 'vouchers', '0011'"))
+        run(url, SET_UP + MIGRATE.format("'migrate', 'courses', '0005'"))
+        before = indexes_and_settings(url)
+        assert not any(line.startswith("vouchers_delivery {") for line in before)
+        assert any("courses_purchase USING btree (course_id varchar_pattern_ops)" in line for line in before)
+
+        run(url, OURS)
+        assert indexes_and_settings(url) == after
 
 
 @pytest.mark.django_db

@@ -246,7 +246,7 @@ def test_it_takes_the_same_number_of_statements_however_much_is_found(
 SMALL = ("courses_course", "vouchers_replacement")
 FULL = """
     INSERT INTO vouchers_voucher (code, course_id, batch_id, position, status, issued_to, revoked_reason, note)
-        SELECT 'JS101-' || md5(n::text), 'JS101', %s, n, 'available', '', '', '' FROM generate_series(1, 3000) AS n;
+        SELECT 'JS101-' || md5(n::text), 'JS101', %s, n, 'available', '', '', '' FROM generate_series(1, 6000) AS n;
     UPDATE vouchers_voucher SET status = 'revoked', revoked_at = now(), issued_at = now(), issued_to = 'a@example.com';
     INSERT INTO vouchers_issuance (course_id, email, order_id, status, caller)
         SELECT 'JS101', n || '@example.com', 'order-' || n, 'waiting', 'tests' FROM generate_series(1, 3000) AS n;

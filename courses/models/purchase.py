@@ -53,7 +53,9 @@ class Purchase(models.Model):
     live = models.BooleanField(
         null=True, help_text="Whether real money moved; unknown where the provider does not say."
     )
-    course = models.ForeignKey(Course, on_delete=models.PROTECT, null=True, blank=True, related_name="purchases")
+    course = models.ForeignKey(
+        Course, on_delete=models.PROTECT, null=True, blank=True, related_name="purchases", db_index=False
+    )
     email = models.CharField(max_length=254, blank=True)
     language = models.CharField(max_length=10, blank=True, help_text="Of its buyer; empty: the shop's own.")
     quantity = models.PositiveIntegerField(default=1)
@@ -90,6 +92,11 @@ class Purchase(models.Model):
         ]
         indexes = [
             models.Index(fields=["-created_at"], name="purchase_newest"),
+            models.Index(fields=["course", "-created_at"], name="purchase_of_course"),
+            # For the lists of what is rare.
+            models.Index(fields=["-created_at"], condition=Q(paid_at=None), name="purchase_not_paid"),
+            models.Index(fields=["-created_at"], condition=Q(refunded_at__isnull=False), name="purchase_refunded"),
+            models.Index(fields=["-created_at"], condition=Q(disputed_at__isnull=False), name="purchase_disputed"),
             models.Index(Upper("email"), name="purchase_email"),
             models.Index(
                 fields=["-created_at"], condition=~Q(review="") & Q(reviewed_at=None), name="purchase_for_review"

@@ -10,7 +10,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
+from django.db.models.expressions import Combinable
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.defaultfilters import pluralize
@@ -29,7 +30,7 @@ from vouchers.admin.issuances import replacements_of
 from vouchers.admin.revealing import SAW_CODE, MaskedAdmin, may_reveal
 from vouchers.codes import clean_code, fault_of
 from vouchers.masking import mask_code
-from vouchers.models import Batch, Delivery, Issuance, RedeemAttempt, Redemption, Voucher
+from vouchers.models import Batch, Delivery, Issuance, RedeemAttempt, Redemption, Replacement, Voucher
 from vouchers.revoking import REFUNDED, revoke_voucher
 
 FATE = ("issued_to", "issued_at", "redeemed_at", "revoked_at", "revoked_reason", "held_since")
@@ -91,13 +92,17 @@ class VoucherAdmin(MaskedAdmin[Voucher]):
     list_filter = [ShownStatusFilter, ExpiryFilter, "course"]
     search_fields = ["code", "issued_to"]
     search_help_text = "A whole code or a whole email address; upper and lower case are the same."
-    ordering = ["-id"]
     actions = ["revoke", "resend"]
     fieldsets = [
         (None, {"fields": ["masked_code", "course_link", "shown_status", "expires_on", "batch_link", "note"]}),
         ("What became of it", {"fields": FATE}),
     ]
     readonly_fields = ["masked_code", "course_link", "shown_status", "expires_on", "batch_link", *FATE]
+
+    def get_ordering(self, request: HttpRequest) -> list[str | Combinable]:
+        """By expiry, as the index has it, where that is asked for; everything else newest first."""
+        by_expiry = request.GET.get("status") == Voucher.EXPIRED or request.GET.get("expiry") in ("past", "7", "30")
+        return ["-valid_until", "-course_id", "-id"] if by_expiry else ["-id"]
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -138,8 +143,7 @@ class VoucherAdmin(MaskedAdmin[Voucher]):
         return redirect(list_of(Voucher))
 
     def beside(self, request: HttpRequest, row: Voucher) -> dict[str, Any]:
-        # Of a replaced code, too, the page tells whose it was.
-        issuances = Issuance.objects.filter(Q(voucher=row) | Q(replacements__voucher=row)).distinct()
+        issuances = issuances_of(row)
         return {
             "issuances": issuances,
             "replacements": replacements_of(issuances),
@@ -246,6 +250,13 @@ class VoucherAdmin(MaskedAdmin[Voucher]):
     @admin.display(description="expires on", empty_value="never")
     def expiry(self, voucher: Voucher) -> str | None:
         return day(voucher.expires_on)
+
+
+def issuances_of(voucher: Voucher) -> QuerySet[Issuance]:
+    """Of a replaced code, too, whose it was. Each in turn: with either of them the planner reads all issuances."""
+    holds = Issuance.objects.order_by().filter(voucher=voucher).values("pk")
+    held = Replacement.objects.order_by().filter(voucher=voucher).values("issuance")
+    return Issuance.objects.filter(pk__in=holds.union(held, all=True))
 
 
 def find(vouchers: QuerySet[Voucher], term: str) -> QuerySet[Voucher]:

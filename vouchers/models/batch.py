@@ -41,7 +41,7 @@ class Batch(models.Model):
 
     RUNNING = (Status.CHECKING, Status.STORING, Status.UNDOING)
 
-    course = models.ForeignKey(Course, on_delete=models.PROTECT, related_name="batches")
+    course = models.ForeignKey(Course, on_delete=models.PROTECT, related_name="batches", db_index=False)
     actor = models.CharField(max_length=200, help_text="Who uploaded: a user, an API key or the command line.")
     source = models.CharField(max_length=10, choices=Source.choices)
     file_name = models.CharField(max_length=255, blank=True)
@@ -71,7 +71,10 @@ class Batch(models.Model):
         ordering = ["-id"]
         verbose_name_plural = "batches"
         permissions = [("undo_batch", "Can undo a batch")]
-        indexes = [models.Index(fields=["course", "sha256"], condition=~Q(sha256=""), name="batch_of_the_same_file")]
+        indexes = [
+            models.Index(fields=["course", "id"], name="batch_of_course"),
+            models.Index(fields=["course", "sha256"], condition=~Q(sha256=""), name="batch_of_the_same_file"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, Q, Subquery
+from django.db.models.functions import Now, Upper
+from django.db.models.lookups import IsNull
 
 from courses.models import Course, Purchase
 from vouchers.models.history import AddressChange
@@ -28,23 +29,26 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
             issuance=OuterRef("issuance"),
             pk__gt=OuterRef("pk"),
         )
-        # Looked up for each of the few, or the planner reads every issued voucher there is.
-        valid = Voucher.objects.shown_as(Voucher.Status.ISSUED).filter(pk=OuterRef("issuance__voucher"))
+        valid = Voucher.objects.shown_as(Voucher.Status.ISSUED).filter(pk=OuterRef("voucher"))
         # What somebody saw at another address is none of this holder's.
-        moved = AddressChange.objects.filter(
-            issuance=OuterRef("issuance"), changed_at__gt=OuterRef("issuance__seen_at")
-        )
-        unseen = Q(issuance__seen_at=None) | Exists(moved)
-        held = Q(Exists(valid), kind=Delivery.Kind.VOUCHER, issuance__status=Issuance.Status.ISSUED)
+        moved = AddressChange.objects.filter(issuance=OuterRef("pk"), changed_at__gt=OuterRef("seen_at"))
+        seats = Issuance.objects.filter(Exists(valid), pk=OuterRef("issuance"), status=Issuance.Status.ISSUED)
+        unseen = seats.filter(Q(seen_at=None) | Exists(moved))
+        held = Q(_is_there(unseen), kind=Delivery.Kind.VOUCHER)
         waiting = Issuance.objects.filter(
             purchase=OuterRef("purchase"), status=Issuance.Status.WAITING, email__iexact=OuterRef("email")
         )
-        news = Q(Exists(waiting), kind=Delivery.Kind.WAITING)
-        return self.in_trouble().exclude(email__endswith=TOMBSTONES).filter(held & unseen & ~Exists(newer) | news)
+        news = Q(_is_there(waiting), kind=Delivery.Kind.WAITING)
+        return self.in_trouble().exclude(email__endswith=TOMBSTONES).filter(held & ~Exists(newer) | news)
 
     def of_course(self, course: Course | str | OuterRef) -> Self:
         """What buyers of a course are or were sent."""
         return self.filter(Q(issuance__course=course) | Q(purchase__course=course))
+
+
+def _is_there(issuances: models.QuerySet[Issuance]) -> IsNull:
+    """Looked up for each of the few emails in trouble: joined, or as an `Exists`, the planner reads all issuances."""
+    return IsNull(Subquery(issuances.order_by().values("pk")[:1]), False)
 
 
 class Delivery(models.Model):
@@ -129,6 +133,9 @@ class Delivery(models.Model):
                 condition=Q(status="failed") | Q(fate__in=["bounced", "failed"]),
                 name="delivery_in_trouble",
             ),
+            # For the lists of what is rare: costs nothing where providers tell nothing, and no voucher's email.
+            models.Index(fields=["fate", "id"], condition=~Q(fate=""), name="delivery_fate"),
+            models.Index(fields=["kind", "id"], condition=~Q(kind="voucher"), name="delivery_kind"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["issuance", "kind", "series"], name="delivery_once_per_series"),
@@ -247,6 +254,10 @@ class KeptEmail(models.Model):
     class Meta:
         ordering = ["-id"]
         verbose_name = "kept email"
+        indexes = [
+            models.Index(fields=["message_id"], name="kept_email_message_id"),
+            models.Index(Upper("to"), name="kept_email_to"),
+        ]
 
     def __str__(self) -> str:
         return f"Kept email {self.pk}"

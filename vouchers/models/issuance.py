@@ -93,6 +93,12 @@ class Issuance(models.Model):
                 name="issuance_queue",
             ),
             models.Index(Upper("email"), "course", name="issuance_email"),
+            models.Index(fields=["course", "id"], name="issuance_of_course"),
+            # For the lists of what is rare.
+            models.Index(
+                fields=["status", "id"], condition=Q(status__in=["returned", "cancelled"]), name="issuance_closed"
+            ),
+            models.Index(fields=["id"], condition=Q(held_since__isnull=False), name="issuance_on_hold"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -136,7 +142,7 @@ class IdempotencyKey(models.Model):
     caller = models.CharField(max_length=200)
     key = models.CharField(max_length=255)
     fingerprint = models.CharField(max_length=64, help_text="SHA-256 over course, email and order.")
-    issuance = models.ForeignKey(Issuance, on_delete=models.PROTECT, related_name="idempotency_keys")
+    issuance = models.ForeignKey(Issuance, on_delete=models.PROTECT, related_name="idempotency_keys", db_index=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

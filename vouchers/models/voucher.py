@@ -120,6 +120,11 @@ class Voucher(models.Model):
             ),
             models.Index(fields=["course", "id"], name="voucher_of_course"),
             models.Index(Upper("issued_to"), condition=~Q(issued_to=""), name="voucher_holder"),
+            # For the lists of what has left the pool, and of what expires.
+            models.Index(fields=["status", "id"], condition=~Q(status="available"), name="voucher_status"),
+            models.Index(
+                fields=["valid_until", "course", "id"], condition=Q(valid_until__lt=FOREVER), name="voucher_expiry"
+            ),
             # For parts of codes; without the pool, so that imports need not keep it.
             GinIndex(
                 OpClass(Upper("code"), name="gin_trgm_ops"), condition=~Q(status="available"), name="voucher_code_parts"
