@@ -80,12 +80,13 @@ def free_port() -> int:
         return port
 
 
-def wait_until(is_up: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + STARTING
-    while not is_up():
+def wait_until(is_so: Callable[[], bool], otherwise: str, seconds: float = STARTING) -> None:
+    """Asks until it is so; ends the benchmark with what is to be said otherwise."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
         if time.monotonic() > deadline:
-            raise SystemExit(f"{what} did not start.")
-        time.sleep(0.1)
+            raise SystemExit(otherwise)
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def started(command: list[str], environment: dict[str, str]) -> Iterator[int]:
 def served(desk: Desk) -> Iterator[Desk]:
     command = [sys.executable, "-m", "gunicorn", "-c", "config/gunicorn.py", "config.wsgi"]
     with started(command, desk.environment) as desk.process:
-        wait_until(desk.is_up, "The desk")
+        wait_until(desk.is_up, "The desk did not start.")
         yield desk
 
 
@@ -118,6 +119,15 @@ def running_desk(**environment: str) -> Iterator[Desk]:
         desk.manage("migrate")
         with served(desk):
             yield desk
+
+
+def run_with_settings(module: str, *arguments: str, **environment: str) -> None:
+    """Runs a module of the benchmarks in a process with the settings for it, on an empty database."""
+    with bench_database() as url:
+        settings = {"DJANGO_SETTINGS_MODULE": "config.settings", "SECRET_KEY": secrets.token_urlsafe(50)}
+        ours = os.environ | settings | {"DATABASE_URL": url} | environment
+        for command in (["manage.py", "migrate", "--verbosity=0"], ["-m", module, *arguments]):
+            subprocess.run([sys.executable, *command], cwd=ROOT, env=ours, check=True)
 
 
 @contextmanager

@@ -7,19 +7,9 @@ of a course, beside the first 1,000 of it. See `benchmarks.draining`; `--large` 
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
 import sys
 
-from benchmarks.desk import ROOT, bench_database
+from benchmarks.desk import run_with_settings
 
 if __name__ == "__main__":
-    with bench_database() as url:
-        environment = os.environ | {
-            "DATABASE_URL": url,
-            "SECRET_KEY": secrets.token_urlsafe(50),
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-        }
-        for arguments in (["manage.py", "migrate", "--verbosity=0"], ["-m", "benchmarks.draining", *sys.argv[1:]]):
-            subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True)
+    run_with_settings("benchmarks.draining", *sys.argv[1:])

@@ -31,7 +31,7 @@ from typing import BinaryIO
 import psycopg
 import requests
 
-from benchmarks.desk import ROOT, STARTING, Desk, running_desk
+from benchmarks.desk import ROOT, Desk, running_desk, started, wait_until
 from benchmarks.figures import PAIRS, Figure, record
 
 CODES = 200_000
@@ -91,9 +91,9 @@ class Bench:
         with self.database() as database:
             database.execute("TRUNCATE vouchers_voucher CASCADE")
             database.execute("CHECKPOINT")
-        started = time.perf_counter()
+        began = time.perf_counter()
         own = deed()
-        seconds = own or time.perf_counter() - started
+        seconds = own or time.perf_counter() - began
         with self.database() as database:
             [(stored,)] = database.execute("SELECT count(*) FROM vouchers_voucher").fetchall()
         if not 0.98 * self.number <= stored <= self.number:
@@ -130,19 +130,21 @@ class Bench:
                 page = admin.post("vouchers/batch/add/", data={"course": "JS101"}, files={"file": file})
             batch = int(re.findall(r"/batch/(\d+)/", page.url)[0])
             self.wait_until_it_is("checked", batch)
-            started = time.perf_counter()
+            began = time.perf_counter()
             admin.post(f"vouchers/batch/{batch}/confirm/")
             self.wait_until_it_is("stored", batch)
-            return time.perf_counter() - started
+            return time.perf_counter() - began
 
     def wait_until_it_is(self, status: str, batch: int) -> None:
         with self.database() as database:
-            while (status,) != (
-                found := database.execute("SELECT status FROM vouchers_batch WHERE id = %s", [batch]).fetchone()
-            ):
+
+            def is_so() -> bool:
+                found = database.execute("SELECT status FROM vouchers_batch WHERE id = %s", [batch]).fetchone()
                 if found in (("failed",), ("cancelled",)):
                     raise SystemExit(f"The batch is {found}.")
-                time.sleep(0.05)
+                return found == (status,)
+
+            wait_until(is_so, f"The batch was not {status} in time.", UPLOADING)
 
     def by_copy(self) -> None:
         self._copy("origin")
@@ -197,17 +199,10 @@ class Admin:
 @contextmanager
 def running_worker(desk: Desk) -> Iterator[None]:
     command = [sys.executable, "manage.py", "procrastinate", "worker"]
-    worker = subprocess.Popen(command, cwd=ROOT, env=desk.environment, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + STARTING
-        while not requests.get(f"http://127.0.0.1:{desk.port}/readyz", timeout=60).json().get("worker"):
-            if time.monotonic() > deadline:
-                raise SystemExit("The worker did not start.")
-            time.sleep(0.1)
+    address = f"http://127.0.0.1:{desk.port}/readyz"
+    with started(command, desk.environment):
+        wait_until(lambda: bool(requests.get(address, timeout=60).json().get("worker")), "The worker did not start.")
         yield
-    finally:
-        worker.terminate()
-        worker.wait()
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def running_peer(desk: Desk, *, processes: int) -> Iterator[tuple[int, int]]:
         "NODE_ENV": "production",
     }
     with started(["node", str(PEER / "server.js")], desk.environment | told) as process:
-        wait_until(lambda: listens(port), "The Node server")
+        wait_until(lambda: listens(port), "The Node server did not start.")
         yield port, process
 
 

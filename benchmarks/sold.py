@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import psycopg
 
 from benchmarks.desk import Desk
@@ -25,11 +22,7 @@ WHERE v.course_id = %(course)s AND v.status = 'issued'
 
 def fill_course(desk: Desk, number: int, course: str = COURSE) -> None:
     """A course with so many codes, the n-th of them `code_of(n)`."""
-    with tempfile.TemporaryDirectory() as folder:
-        codes = Path(folder) / "codes.txt"
-        with codes.open("w") as lines:
-            lines.writelines(f"{code_of(n, course)}\n" for n in range(number))
-        desk.manage("import_vouchers", str(codes), "--course", course, "--create-course", "Bench")
+    desk.fill(course, (code_of(n, course) for n in range(number)))
 
 
 def code_of(n: int, course: str = COURSE) -> str:

@@ -12,10 +12,10 @@ from rest_framework.test import APIClient
 from courses.models import Course
 from tests.conftest import Caller
 from tests.factories import CourseFactory, UserFactory, issue_to, make_pool, voucher_of
-from vouchers.errors import IssuanceClosed
+from vouchers.errors import CourseNotFound, IssuanceClosed
 from vouchers.filling import fill_waiting
 from vouchers.guesses import Guesser
-from vouchers.issuing import note_told
+from vouchers.issuing import IssueRequest, issue_voucher, note_told
 from vouchers.models import Delivery, IdempotencyKey, Issuance, Voucher
 from vouchers.redeeming import RedeemRequest, redeem_voucher
 from vouchers.revoking import revoke_voucher
@@ -68,6 +68,12 @@ def test_it_keeps_to_its_statements(client: APIClient, course: Course, django_as
         assert issue(client).status_code == 201
     with django_assert_num_queries(2):
         assert issue(client, orderId="A-1", key="k").status_code == 201
+
+
+@pytest.mark.parametrize("course_id", ["\udcff", "\0", "JS 101", "x" * 65])
+def test_it_knows_no_course_of_an_id_that_is_none(db: None, course_id: str) -> None:
+    with pytest.raises(CourseNotFound):
+        issue_voucher(IssueRequest(course_id=course_id, email="ann@example.com", caller="command"))
 
 
 class TestSameRequest:

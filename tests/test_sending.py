@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
-from django.db import connection
+from django.db import OperationalError, connection
 from pytest_django import DjangoAssertNumQueries
 
 from courses.models import Course
@@ -122,6 +122,24 @@ def test_it_leaves_unrecorded_what_was_sent_within_a_moment_at_most(
 
     assert max(unrecorded) == most
     assert not Delivery.objects.exclude(status=Delivery.Status.SENT).exists()
+
+
+def test_it_records_once_more_what_could_not_be_recorded(
+    smtp: SmtpServer, course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_emails(course, *addresses(3))
+    monkeypatch.setattr(sending, "time", Clock(UNRECORDED_FOR))
+    troubles = [OperationalError("gone for a moment")]
+
+    def fail_once(execute: Callable[..., object], sql: str, *rest: object) -> object:
+        if "record emails as sent" in sql and troubles:
+            raise troubles.pop()
+        return execute(sql, *rest)
+
+    with pytest.raises(OperationalError), connection.execute_wrapper(fail_once):
+        send_due()
+
+    assert len(smtp.received) == Delivery.objects.filter(status=Delivery.Status.SENT).count() == 1
 
 
 def test_it_records_what_it_sent_before_something_ended_it(

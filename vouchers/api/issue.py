@@ -12,7 +12,6 @@ from rest_framework.response import Response
 from vouchers.api.base import DeskView, caller_of, idempotency_key_of, validated
 from vouchers.api.documents import IDEMPOTENCY_KEY, OF_A_BODY, VoucherDocument, refusals, voucher_document
 from vouchers.issuing import IssueRequest, IssueResult, issue_voucher, note_told
-from vouchers.masking import mask_code
 from vouchers.models import ApiKey, Issuance, Voucher
 
 
@@ -96,11 +95,13 @@ def answer(result: IssueResult, *, tells_code: bool) -> Response:
         return Response({"status": "waiting", "message": message, "position": position}, status=202)
     if tells_code:
         note_told(issuance)
-    else:
-        issuance.voucher.code = mask_code(issuance.voucher.code)
     message = f"A voucher for {issuance.course.name} is issued to {issuance.email} and sent by email."
     now = issuance.voucher.shown_status
     if now != Voucher.Status.ISSUED:
         message = f"A voucher for {issuance.course.name} was issued to {issuance.email} before, and is {now} now."
-    body = {"status": "issued", "message": message, "voucher": voucher_document(issuance.voucher)}
+    body = {
+        "status": "issued",
+        "message": message,
+        "voucher": voucher_document(issuance.voucher, masked=not tells_code),
+    }
     return Response(body, status=201 if result.created else 200)

@@ -15,8 +15,7 @@ from vouchers.api.base import DeskView, caller_of, validated
 from vouchers.api.documents import OF_A_BODY, VoucherDocument, refusals, voucher_document
 from vouchers.api.issue import sees_codes
 from vouchers.bulk_issuing import BATCH_KEY_MAX, LINES_AT_MOST, LineResult, ListRequest, issue_to_list
-from vouchers.masking import mask_code
-from vouchers.models import ApiKey, Voucher
+from vouchers.models import ApiKey
 
 COUNTED = ["issued", "found", "waiting", "closed", "invalid"]
 
@@ -121,10 +120,5 @@ def line_document(result: LineResult, *, tells_code: bool) -> dict[str, Any]:
     if result.problem:
         return head | {"error": result.problem}
     if result.voucher:
-        return head | {"voucher": shown(result.voucher, tells_code=tells_code)}
+        return head | {"voucher": voucher_document(result.voucher, masked=not tells_code)}
     return head | {"position": result.position}
-
-
-def shown(voucher: Voucher, *, tells_code: bool) -> dict[str, Any]:
-    document = voucher_document(voucher)
-    return document if tells_code else document | {"_id": mask_code(voucher.code)}
