@@ -10,8 +10,9 @@ COMPILE = $(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
 
 BENCHMARKS = issue issue_beside_node drain redeem importing issue_during_import summary listing export emails bulk \
-	webhooks scaling packages
-LARGE = "importing --codes 1000000" "importing --memory --large" "drain --large" "summary --vouchers 10000000"
+	admin_pages storage webhooks scaling packages
+LARGE = "importing --codes 1000000" "importing --memory --large" "drain --large" "summary --vouchers 10000000" \
+	"admin_pages --vouchers 10000000"
 
 .PHONY: help run test tests-inside tests-outside test-long bench bench-large lint format messages requirements \
 	.venv-run .venv-dev
