@@ -1,9 +1,10 @@
 """How long POST /issue-voucher takes while 1,000,000 codes are imported into the same course.
 
-First how many calls a second the desk answers at most; then half of that rate for some seconds, in turn while nothing
-else happens and while `import_vouchers` runs from beginning to end. A call counts from when it was due, so that one
-that has to wait for others is as slow as a buyer finds it. Every call is answered with a code of a pool that was there
-before, on the same two cores that the import, PostgreSQL and the clients run on.
+First how many calls a second the desk answers at most; then half of that rate while `import_vouchers` runs from
+beginning to end, and as long before as after it while nothing else happens, since machines are faster and slower by
+the minute. A call counts from when it was due, so that one that has to wait for others is as slow as a buyer finds it.
+Every call is answered with a code of a pool that was there before, on the same two cores that the import, PostgreSQL
+and the clients run on.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ import psycopg
 from benchmarks.desk import ROOT, Desk, running_desk
 from benchmarks.figures import PAIRS, Figure, record
 from benchmarks.importing import made_codes
-from benchmarks.load import CLIENTS, Load, call_all, request
+from benchmarks.load import CLIENTS, Load, call_all, joined, request
 
 IMPORTED = 1_000_000
 AT_MOST_CALLS = 1500
-SECONDS = 10  # of calls without an import
+SECONDS = 10  # of calls without an import, before it and again after it
 CHUNK_SECONDS = 2
 SHARES = (0.5, 0.9, 0.99, 1.0)
 
@@ -63,6 +64,8 @@ def importing(desk: Desk, codes: Path) -> Iterator[threading.Event]:
 
 
 def alone(desk: Desk, key: str, rate: float) -> Load:
+    with psycopg.connect(desk.environment["DATABASE_URL"], autocommit=True) as database:
+        database.execute("CHECKPOINT")
     return call_all(desk.port, issues(key, int(SECONDS * rate)), status=201, rate=rate)
 
 
@@ -72,7 +75,7 @@ def during(desk: Desk, key: str, rate: float, codes: Path) -> Load:
     with importing(desk, codes) as over:
         while not over.is_set():
             parts.append(call_all(desk.port, issues(key, int(CHUNK_SECONDS * rate)), status=201, rate=rate))
-    return Load(sum(part.seconds for part in parts), [time for part in parts for time in part.times])
+    return joined(parts)
 
 
 def said(name: str, load: Load) -> str:
@@ -91,12 +94,11 @@ def measure(desk: Desk, folder: Path, imported: int, pairs: int) -> None:
     print(f"{most:.0f} calls a second at most with {CLIENTS} clients; {rate:.0f} a second from here on", flush=True)
     kept = []
     for turn in range(pairs):
-        with psycopg.connect(desk.environment["DATABASE_URL"], autocommit=True) as database:
-            database.execute("CHECKPOINT")
-        without = alone(desk, key, rate)
+        before = alone(desk, key, rate)
         with codes.open("w") as file:
             file.writelines(f"{turn}-{code}\n" for code in made_codes(imported))
         beside = during(desk, key, rate, codes)
+        without = joined([before, alone(desk, key, rate)])
         print(said("without", without), said("during", beside), sep="\n", flush=True)
         kept.append((beside.within(0.99), without.within(0.99)))
     record(

@@ -30,6 +30,11 @@ class Load:
         return sorted(self.times)[min(int(share * len(self.times)), len(self.times) - 1)]
 
 
+def joined(loads: Sequence[Load]) -> Load:
+    """What was measured in several goes, as one."""
+    return Load(sum(load.seconds for load in loads), [time for load in loads for time in load.times])
+
+
 @dataclass
 class Client:
     connection: socket.socket
@@ -72,8 +77,7 @@ def call_all(
     processes, evenly or not, makes a difference of up to a half.
     """
     rounds = 1 if rate else ROUNDS
-    loads = [_call_once(port, requests[n::rounds], status, clients, rate) for n in range(rounds)]
-    return Load(sum(load.seconds for load in loads), [time for load in loads for time in load.times])
+    return joined([_call_once(port, requests[n::rounds], status, clients, rate) for n in range(rounds)])
 
 
 def _call_once(port: int, requests: Sequence[bytes], status: int, clients: int, rate: float | None) -> Load:

@@ -133,6 +133,11 @@ LEFT = {
         r"The constraint or index issuance_has_email is missing\.",
         ("ALTER TABLE vouchers_issuance DROP CONSTRAINT issuance_has_email",),
     ),
+    "a foreign key that is gone": Plant(
+        "rules_there",
+        r"The constraint or index voucher_of_batch is missing\.",
+        ("ALTER TABLE vouchers_voucher DROP CONSTRAINT voucher_of_batch",),
+    ),
     "an index that is gone": Plant(
         "rules_there", r"The constraint or index voucher_pool is missing\.", ("DROP INDEX voucher_pool",)
     ),

@@ -191,6 +191,21 @@ class TestVoucher:
         )
         refused("voucher_begins", insert, available.course_id, available.batch_id)
 
+    def test_it_is_in_a_batch_of_its_course(self, available: Voucher) -> None:
+        insert = (
+            "INSERT INTO vouchers_voucher"
+            " (code, course_id, batch_id, position, status, issued_to, revoked_reason, note)"
+            " VALUES ('AAAA-1', %s, %s, 1, 'available', '', '', ''); SET CONSTRAINTS ALL IMMEDIATE"
+        )
+        refused("voucher_of_batch", insert, available.course_id, BatchFactory.create().pk)
+        refused("voucher_of_batch", insert, available.course_id, available.batch_id + 1000)
+        refused("voucher_of_batch", insert, "NONE", available.batch_id)
+
+    def test_its_batch_is_kept_and_stays_in_its_course(self, available: Voucher) -> None:
+        refused("voucher_of_batch", "DELETE FROM vouchers_batch; SET CONSTRAINTS ALL IMMEDIATE")
+        change = "UPDATE vouchers_batch SET course_id = %s; SET CONSTRAINTS ALL IMMEDIATE"
+        refused("voucher_of_batch", change, CourseFactory.create().pk)
+
     @pytest.mark.parametrize(
         ("rule", "change"),
         [

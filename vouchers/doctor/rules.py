@@ -24,6 +24,7 @@ TRIGGERS = [
     "issuance_names_the_holder",
     "redemption_rules",
 ]
+KEYS = ["voucher_of_batch"]  # that the migrations make by hand
 TABLES = "SELECT oid, relname FROM pg_class WHERE pg_table_is_visible(oid) AND relname ~ '^(courses|vouchers)_'"
 
 
@@ -74,6 +75,7 @@ class RulesThere(Check):
 
 
 def _promised() -> list[str]:
-    """The names of the constraints and indexes that the models declare."""
+    """The names of the constraints and indexes, of which the models declare nearly all."""
     models = [model for label in OURS for model in apps.get_app_config(label).get_models()]
-    return [rule.name for model in models for rule in (*model._meta.constraints, *model._meta.indexes)]
+    declared = [rule.name for model in models for rule in (*model._meta.constraints, *model._meta.indexes)]
+    return KEYS + declared

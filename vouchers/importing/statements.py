@@ -20,9 +20,10 @@ COPY_STAGED = "COPY staged (line, code, expires_on, given, given_course, given_e
 # turn and never in a circle.
 CREATE_FRESH = """
 CREATE TEMPORARY TABLE fresh ON COMMIT DROP AS
-SELECT row_number() OVER (ORDER BY upper(code)) AS nth, code, line, expires_on
+SELECT row_number() OVER (ORDER BY key) AS nth, code, line, expires_on
 FROM (
-    SELECT DISTINCT ON (upper(code)) code, line, expires_on FROM staged WHERE fault IS NULL ORDER BY upper(code), line
+    SELECT DISTINCT ON (upper(code)) upper(code) AS key, code, line, expires_on
+    FROM staged WHERE fault IS NULL ORDER BY upper(code), line
 ) AS first_of_each
 """
 
@@ -42,7 +43,7 @@ ORDER BY nth
 ON CONFLICT (upper(code)) DO NOTHING
 """
 
-# The foreign keys are checked with each slice: at the end of the transaction that took a fifth of the whole time, in
+# The foreign key is checked with each slice: at the end of the transaction that took a fifth of the whole time, in
 # which nobody could tell how far it was or cancel it. What else the transaction does is checked at its end, as always.
 CHECK_AT_ONCE = "SET CONSTRAINTS ALL IMMEDIATE"
 CHECK_LATER = "SET CONSTRAINTS ALL DEFERRED"

@@ -71,11 +71,10 @@ class Batch(models.Model):
         ordering = ["-id"]
         verbose_name_plural = "batches"
         permissions = [("undo_batch", "Can undo a batch")]
-        indexes = [
-            models.Index(fields=["course", "id"], name="batch_of_course"),
-            models.Index(fields=["course", "sha256"], condition=~Q(sha256=""), name="batch_of_the_same_file"),
-        ]
+        indexes = [models.Index(fields=["course", "sha256"], condition=~Q(sha256=""), name="batch_of_the_same_file")]
         constraints = [
+            # What vouchers refer to, and the index of the list of a course.
+            models.UniqueConstraint(fields=["course", "id"], name="batch_of_course"),
             models.CheckConstraint(
                 condition=Q(
                     status__in=[

@@ -83,8 +83,11 @@ class Voucher(models.Model):
     SHOWN_STATUSES = [*Status.choices, (EXPIRED, "Expired")]
 
     code = models.CharField(max_length=128)
-    course = models.ForeignKey(Course, on_delete=models.PROTECT, related_name="vouchers", db_index=False)
-    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="vouchers")
+    # The database has one key for both, "voucher_of_batch" (migration 0013): the batch of a voucher, and its course.
+    course = models.ForeignKey(
+        Course, on_delete=models.PROTECT, related_name="vouchers", db_index=False, db_constraint=False
+    )
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="vouchers", db_constraint=False)
     position = models.BigIntegerField(help_text="Place in the order of issuing: batch * 2**32 + line.")
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.AVAILABLE)
     expires_on = models.DateField(null=True, blank=True, help_text="Last valid day in the shop's time zone.")
