@@ -179,7 +179,7 @@ def read(caller: Caller, vouchers: int) -> None:
     record(
         Figure(
             name="summary not modified",
-            what=f"GET {SUMMARY} of {many}, 304 beside 200; milliseconds",
+            what=f"GET {SUMMARY} of {many}, 304 beside 200; ms",
             ours="304",
             theirs="200",
             pairs=in_turn(lambda: caller.wait(etag), lambda: caller.wait(UNKNOWN)),

@@ -244,7 +244,7 @@ def compare(bench: Bench, number: int) -> None:
         record(
             Figure(
                 name=f"import {ours[3:].replace('_', ' ')} / {theirs[3:].replace('_', ' ')}",
-                what=f"{what}, {number:,} codes into an empty table",
+                what=f"{what}, {number:,} codes",
                 ours=f"{ours[3:24].replace('_', ' ')}, codes/s",
                 theirs=f"{theirs[3:24].replace('_', ' ')}, codes/s",
                 pairs=list(zip(rates[ours], rates[theirs], strict=True)),
@@ -252,11 +252,13 @@ def compare(bench: Bench, number: int) -> None:
             )
         )
 
-    figure("by_command", "by_copy", "import_vouchers beside raw COPY", 0.5)
+    figure("by_command", "by_copy", "The command import_vouchers beside raw COPY", 0.5)
     figure(
-        "by_command", "by_copy_without_triggers", "import_vouchers beside raw COPY with triggers and foreign keys off"
+        "by_command",
+        "by_copy_without_triggers",
+        "The command import_vouchers beside raw COPY with triggers and foreign keys off",
     )
-    figure("by_command", "by_bulk_create", "import_vouchers beside bulk_create", 3.0)
+    figure("by_command", "by_bulk_create", "The command import_vouchers beside bulk_create", 3.0)
     figure("by_command_with_faults", "by_command", f"A file of which one line in {FAULTY} is repeated or malformed")
     figure("by_api", "by_command", "An upload through the API beside the command", 0.8)
     figure("by_job", "by_command", "The admin's job, from its confirmation, beside the command", 0.8)

@@ -6,6 +6,7 @@ The page itself is written by hand. What stands between a mark and the next `<!-
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import re
 import statistics
@@ -70,13 +71,23 @@ def overview(figures: Sequence[Figure]) -> str:
 
 
 def machines(figures: Sequence[Figure]) -> str:
-    """What all of it was measured on: one line, unless figures are of different machines or days."""
-    on: dict[str, list[str]] = {}
+    """What all of it was measured on, and when: one line, unless figures are of different machines."""
+    on: dict[str, list[Figure]] = {}
     for figure in figures:
-        on.setdefault(f"{figure.machine}, {figure.day}", []).append(figure.name)
+        on.setdefault(figure.machine, []).append(figure)
+    lines = {machine: f"{machine}, {' and '.join(days(its))}" for machine, its in on.items()}
     if len(on) < 2:
-        return "".join(f"{machine}.\n" for machine in on) or NOTHING
-    return "".join(f"- {machine}: {', '.join(names)}.\n" for machine, names in on.items())
+        return "".join(f"{line}.\n" for line in lines.values()) or NOTHING
+    return "".join(f"- {lines[machine]}: {', '.join(figure.name for figure in its)}.\n" for machine, its in on.items())
+
+
+def days(figures: Sequence[Figure]) -> list[str]:
+    """When they were measured, the first day first."""
+    return sorted({figure.day for figure in figures}, key=_date)
+
+
+def _date(day: str) -> dt.datetime:
+    return dt.datetime.strptime(day, "%d %B %Y").replace(tzinfo=dt.UTC)
 
 
 def table(figure: Figure) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,6 +16,10 @@ from benchmarks.load import call_all, request
 from benchmarks.report import filled, in_order, picture
 
 PAGE = """# How fast
+
+<!-- machine -->
+stale
+<!-- end -->
 
 <!-- overview -->
 stale
@@ -61,9 +66,22 @@ def port() -> Iterator[int]:
 
 def figure(name: str = "issue", goal: float | None = 0.4, *, at_most: bool = False, ratio: float = 0.5) -> Figure:
     pairs = [(1_000 * ratio, 1_000.0), (1.0, 1_000.0), (900.0, 1_000.0)]
-    return Figure(
-        name=name, what=f"calls of <{name}>", ours="issues/s", theirs="empty/s", pairs=pairs, goal=goal, at_most=at_most
+    return measured(
+        Figure(
+            name=name,
+            what=f"calls of <{name}>",
+            ours="issues/s",
+            theirs="empty/s",
+            pairs=pairs,
+            goal=goal,
+            at_most=at_most,
+        )
     )
+
+
+def measured(figure: Figure) -> Figure:
+    """As `record` keeps it."""
+    return replace(figure, machine="2 cores", day="1 December 2026")
 
 
 def test_clients_send_every_request_and_time_each(port: int) -> None:
@@ -117,7 +135,7 @@ def test_the_page_says_whether_a_goal_holds(
     found = Figure(
         name="issue", what="calls", ours="a", theirs="b", pairs=[(ratio, 1.0)] * 5, goal=goal, at_most=at_most
     )
-    page = filled(PAGE, [found])
+    page = filled(PAGE, [measured(found)])
     assert f"| Calls | a: {ratio:.2f} | b: 1.00 | {ratio:.2f} | {goal_in_words} | {verdict} |" in page
     assert (f"the goal is {goal_in_words}: {verdict}." in page) is (goal is not None)
 
@@ -133,6 +151,15 @@ def test_the_page_is_written_between_its_marks_and_again_the_same() -> None:
 
 def test_the_page_says_what_is_not_measured_yet() -> None:
     assert "Not measured yet" in filled(PAGE, [])
+
+
+def test_the_page_says_what_was_measured_where_and_when() -> None:
+    issue, drain = figure(), replace(figure("drain of a course"), day="30 November 2026")
+    assert "\n2 cores, 30 November 2026 and 1 December 2026.\n" in filled(PAGE, [issue, drain])
+
+    page = filled(PAGE, [replace(issue, machine="4 cores"), drain])
+    assert "\n- 4 cores, 1 December 2026: issue.\n" in page
+    assert "\n- 2 cores, 30 November 2026: drain of a course.\n" in page
 
 
 def test_the_median_counts_and_not_the_mean() -> None:
