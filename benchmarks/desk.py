@@ -121,13 +121,25 @@ def running_desk(**environment: str) -> Iterator[Desk]:
             yield desk
 
 
-def run_with_settings(module: str, *arguments: str, **environment: str) -> None:
-    """Runs a module of the benchmarks in a process with the settings for it, on an empty database."""
+@contextmanager
+def settings_of_a_desk(**environment: str) -> Iterator[dict[str, str]]:
+    """The environment of a process with a desk's settings, on a database with its tables and nothing in them."""
     with bench_database() as url:
         settings = {"DJANGO_SETTINGS_MODULE": "config.settings", "SECRET_KEY": secrets.token_urlsafe(50)}
         ours = os.environ | settings | {"DATABASE_URL": url} | environment
-        for command in (["manage.py", "migrate", "--verbosity=0"], ["-m", module, *arguments]):
-            subprocess.run([sys.executable, *command], cwd=ROOT, env=ours, check=True)
+        run_in(ours, "manage.py", "migrate", "--verbosity=0")
+        yield ours
+
+
+def run_in(environment: dict[str, str], *arguments: str) -> None:
+    """Python with these arguments, to its end."""
+    subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, check=True)
+
+
+def run_with_settings(module: str, *arguments: str, **environment: str) -> None:
+    """Runs a module of the benchmarks in a process with the settings for it, on an empty database."""
+    with settings_of_a_desk(**environment) as ours:
+        run_in(ours, "-m", module, *arguments)
 
 
 @contextmanager

@@ -12,11 +12,8 @@ bytes of WAL. The last pair are all indexes as they are, and as they were before
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +21,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.desk import ROOT, bench_database
+from benchmarks.desk import settings_of_a_desk
 from benchmarks.figures import PAIRS, Figure, record
 from benchmarks.filling import fill
 
@@ -251,12 +248,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures what each index costs.")
     parser.add_argument("--vouchers", type=int, default=300_000)
     vouchers = parser.parse_args().vouchers
-    with bench_database() as url:
-        environment = os.environ | {"DATABASE_URL": url, "SECRET_KEY": secrets.token_urlsafe(50)}
-        run = [sys.executable, "manage.py", "migrate", "--verbosity=0"]
-        subprocess.run(run, cwd=ROOT, env=environment, check=True)
-        fill(url, vouchers)
-        measure(url)
+    with settings_of_a_desk() as environment:
+        fill(environment["DATABASE_URL"], vouchers)
+        measure(environment["DATABASE_URL"])
 
 
 if __name__ == "__main__":

@@ -136,6 +136,17 @@ def test_it_counts_the_news_of_waiting_buyers_that_did_not_arrive(admin_client: 
     assert [row.undelivered for row in admin_client.get(LIST).context["cl"].result_list] == [1]
 
 
+def test_it_counts_the_newest_of_very_many(
+    admin_client: Client, course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vouchers.admin.courses.MOST", 3)
+    bounce(course, "ann@example.com", "bob@example.com")
+    bounce(CourseFactory.create(id="PY200"), "ann@example.com", "bob@example.com")
+
+    counted = {row.pk: row.undelivered for row in admin_client.get(LIST).context["cl"].result_list}
+    assert counted == {"JS101": 1, "PY200": 2}
+
+
 def to_do(client: Client) -> dict[str, str]:
     return dict(client.get(LIST).context["to_do"])
 

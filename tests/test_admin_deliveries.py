@@ -50,6 +50,14 @@ def test_it_finds_by_exact_email_and_state(admin_client: Client, delivery: Deliv
         assert not admin_client.get(LIST, query).context["cl"].result_list
 
 
+def test_it_finds_what_was_sent_about_vouchers_and_about_payments(admin_client: Client, delivery: Delivery) -> None:
+    purchase = PurchaseFactory.create(email=delivery.email)
+    news = Delivery.objects.create(kind="waiting", purchase=purchase, email=purchase.email, message_id="<1@desk>")
+    PurchaseFactory.create(email="bob@example.com")
+
+    assert set(admin_client.get(LIST, {"q": delivery.email}).context["cl"].result_list) == {delivery, news}
+
+
 @pytest.mark.parametrize("number", [1, 30])
 def test_it_lists_any_number_with_the_same_few_queries(
     admin_client: Client, course: Course, django_assert_num_queries: DjangoAssertNumQueries, number: int
