@@ -26,6 +26,7 @@ from benchmarks.figures import PAIRS, Figure, record
 from benchmarks.filling import fill
 
 LIVES = 500
+LEAST = 200_000  # vouchers, of which a two-hundredth is one course: a turn issues 500 of it
 CODES = 10_000
 DEEDS = ("issue", "send", "redeem", "import")
 
@@ -248,6 +249,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measures what each index costs.")
     parser.add_argument("--vouchers", type=int, default=300_000)
     vouchers = parser.parse_args().vouchers
+    if vouchers < LEAST:
+        parser.error(f"--vouchers has to be at least {LEAST}: one of 200 courses must not run out of codes.")
     with settings_of_a_desk() as environment:
         fill(environment["DATABASE_URL"], vouchers)
         measure(environment["DATABASE_URL"])
